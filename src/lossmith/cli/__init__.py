@@ -1,0 +1,66 @@
+"""The command line: parse, call, print. A file per command, imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from lossmith.errors import LossmithError, did_you_mean
+
+COMMANDS = {
+    "train": "train a language model on text, and report what its loss means",
+    "sample": "let a trained model write",
+    "next": "show the most likely next tokens, with probability and surprisal",
+}
+
+
+def main() -> None:
+    """Run the command line; exit code 0: done, 1: the run failed, 2: the call was wrong."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return the exit code; a user's mistake is a message on stderr, never a traceback."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from lossmith import __version__
+
+        print(f"lossmith {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _complain(f"lossmith has no command {name!r}.{did_you_mean(name, COMMANDS)}\n\n{usage()}", 2)
+    try:
+        return _call(name, rest)
+    except LossmithError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = "\n".join(f"  {name:<8} {what}" for name, what in COMMANDS.items())
+    return f"usage: lossmith COMMAND [options]\n\n{lines}\n\nlossmith COMMAND --help shows the options of a command."
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    import tyro
+
+    command = import_module(f"lossmith.cli.{name}")
+    prepared = getattr(command, "prepare", lambda given: given)(arguments)
+    args = tyro.cli(command.Args, args=prepared, prog=f"lossmith {name}", description=COMMANDS[name].capitalize() + ".")
+    command.run(args)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"lossmith: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,24 @@
+"""Text files → tokenizer → memory-mapped tokens with document bounds. Imports neither torch nor transformers."""
+
+from __future__ import annotations
+
+from lossmith.data.blocks import Blocks, windows
+from lossmith.data.config import DataConfig, Progress
+
+from lossmith.data.order import Permutation
+
+from lossmith.data.tokenizers import Tokenizer
+
+__all__ = [
+    "CORPORA",
+    "Blocks",
+    "Corpus",
+    "DataConfig",
+    "Permutation",
+    "Progress",
+    "Split",
+    "TokenStore",
+    "Tokenizer",
+    "open_store",
+    "windows",
+]

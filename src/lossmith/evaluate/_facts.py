@@ -1,0 +1,188 @@
+"""What the report says, gathered from the files of a run folder, before it is written as Markdown or HTML."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lossmith.errors import DataError
+from lossmith.evaluate._text import clean
+from lossmith.evaluate.figures import Panel, loss_panel, side_panels
+from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
+
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Hold the figures a run is known by; those that are not known are None."""
+
+    loss: float | None
+    perplexity: float | None
+    bits_per_byte: float | None
+    tokens: int | None
+    bytes: int | None
+    step: int | None
+    final: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold one line of the comparison."""
+
+    name: str
+    label: str
+    nats: float
+    bits: float | None
+    definition: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Hold everything the report says."""
+
+    folder: Path
+    info: dict[str, Any]
+    run: Run
+    samples: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The name of the run: its folder's."""
+        return clean(self.folder.name or str(self.folder))
+
+    @property
+    def status(self) -> str:
+        """One of running, finished, stopped, failed, unknown."""
+        return str(self.info.get("status", "unknown"))
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The result run.json holds, else the last evaluation in the log, else None."""
+        result = self.info.get("result") or {}
+        if result.get("eval_loss") is not None:
+            return _from_result(result)
+        return self._last_evaluation()
+
+    def _last_evaluation(self) -> Headline | None:
+        curve = self.run.curves.get("eval_loss")
+        if curve is None or not len(curve):
+            return None
+        loss, step = float(curve.value[-1]), int(curve.step[-1])
+        bits = self.run.curves.get("eval_bpb")
+        matching = bits is not None and len(bits) and int(bits.step[-1]) == step
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return Headline(loss, perplexity, float(bits.value[-1]) if bits and matching else None, None, None, step, False)
+
+    @property
+    def last_train_loss(self) -> float | None:
+        """The last training loss that was logged."""
+        curve = self.run.curves.get("loss")
+        return float(curve.value[-1]) if curve is not None and len(curve) else None
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that was logged."""
+        steps = [int(curve.step[-1]) for curve in self.run.curves.values() if len(curve)]
+        return max(steps, default=None)
+
+    @cached_property
+    def baselines(self) -> list[dict[str, Any]]:
+        """The baselines in run.json."""
+        return [entry for entry in self.info.get("baselines") or [] if isinstance(entry, dict)]
+
+    @cached_property
+    def comparison(self) -> list[Row]:
+        """The baselines and the model, worst first, by bits per byte (by nats per token where those are unknown)."""
+        rows = [
+            Row(b["name"], b["label"], float(b["nats_per_token"]), float(b["bits_per_byte"]), b["definition"])
+            for b in self.baselines
+        ]
+        best = self.headline
+        if best and best.loss is not None and math.isfinite(best.loss):
+            definition = "cross-entropy of the validation tokens under the model"
+            rows.append(Row(OURS, "this model", best.loss, best.bits_per_byte, definition))
+        return sorted(rows, key=lambda row: -row.nats)
+
+    @cached_property
+    def loss_panel(self) -> Panel | None:
+        """The loss curves, None when nothing was logged."""
+        return loss_panel(self.run, self.baselines)
+
+    @cached_property
+    def side_panels(self) -> list[Panel]:
+        """Learning rate and speed."""
+        return side_panels(self.run)
+
+    def meaning(self) -> list[str]:
+        """Say in sentences what the headline means."""
+        best = self.headline
+        if not best or best.bits_per_byte is None or not math.isfinite(best.bits_per_byte):
+            return []
+        share = best.bits_per_byte / 8
+        said = f"As a compressor the model would store the validation text in {share:.1%} of its size"
+        rivals = [row for row in self.comparison if row.name in ("gzip", "xz", "zstd") and row.bits is not None]
+        if rivals:
+            rival = min(rivals, key=lambda row: row.bits or 0)
+            said += f"; {rival.label}, the best of the three compressors here, needs {(rival.bits or 0) / 8:.1%}"
+        return [said + " (the model's own size not counted)."]
+
+    def settings(self) -> Iterator[tuple[str, Any, Any, bool]]:
+        """Yield (option, value, default, differs from the default)."""
+        defaults = self.info.get("defaults") or {}
+        for name, value in (self.info.get("config") or {}).items():
+            yield name, value, defaults.get(name), name in defaults and value != defaults[name]
+
+    def commands(self) -> list[tuple[str, str, str]]:
+        """Return (what for, language, what to type), with the real path of this run."""
+        path = shlex.quote(str(self.folder.resolve()))
+        prompt = next((str(s.get("prompt")) for s in reversed(self.samples) if s.get("prompt")), "The ")
+        quoted = shlex.quote(clean(prompt).split("\n")[0][:60])
+        model = json.dumps(str(self.folder.resolve() / "model"), ensure_ascii=False)
+        load = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+            f"model = AutoModelForCausalLM.from_pretrained({model})\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({model})"
+        )
+        return [
+            ("Sample text", "sh", f"lossmith sample {path} --prompt {quoted}"),
+            ("Ask what comes next", "sh", f"lossmith next {path} {quoted}"),
+            (
+                "Go on training",
+                "sh",
+                str(self.info.get("resume_command") or f"lossmith train --resume-from-checkpoint {path}"),
+            ),
+            ("Load with transformers", "python", load),
+        ]
+
+
+def gather(folder: Path) -> Facts:
+    """Read what the files of a run folder say; only one of run.json and metrics.jsonl need exist (else DataError)."""
+    if not (folder / "run.json").is_file() and not (folder / "metrics.jsonl").is_file():
+        raise DataError(f"{folder} is no run folder: expected run.json or metrics.jsonl in it")
+    info = read_json(folder / "run.json")
+    run = read_run(folder) if (folder / "metrics.jsonl").is_file() else Run(str(folder), "lossmith", {}, info)
+    samples = folder / "samples.jsonl"
+    return Facts(folder, info, run, list(json_lines(samples)) if samples.is_file() else [])
+
+
+def _from_result(result: dict[str, Any]) -> Headline:
+    def whole(key: str) -> int | None:
+        value = parse_number(result.get(key))
+        return int(value) if value is not None and math.isfinite(value) else None
+
+    return Headline(
+        parse_number(result.get("eval_loss")),
+        parse_number(result.get("eval_perplexity")),
+        parse_number(result.get("eval_bpb")),
+        whole("eval_tokens"),
+        whole("eval_bytes"),
+        whole("steps"),
+        True,
+    )

@@ -1,0 +1,159 @@
+"""report.html: the report as one file: inline style sheet and SVG, no script, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from lossmith.evaluate import _svg
+from lossmith.evaluate._facts import OURS, Facts, Row
+from lossmith.evaluate._style import PAGE, STYLE
+from lossmith.evaluate._text import clean, fixed, number
+from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
+from lossmith.evaluate.figures import Panel
+
+
+def html(facts: Facts) -> str:
+    """Return the report as a page; every text of the run is escaped, in any script and direction."""
+    body = [
+        *_header(facts),
+        *_headline(facts),
+        *_comparison(facts),
+        *_curves(facts),
+        *_samples(facts),
+        *_commands(facts),
+        *_settings(facts),
+        *_tables(facts),
+    ]
+    return PAGE.format(title=text(facts.name), style=STYLE, body="\n".join(body))
+
+
+def text(value: str) -> str:
+    """Return text that HTML shows as it is."""
+    return escape(clean(value))
+
+
+def _section(title: str, *parts: str) -> list[str]:
+    return [f"<section><h2>{title}</h2>", *parts, "</section>"]
+
+
+def _header(facts: Facts) -> list[str]:
+    status = text(facts.status)
+    error = f'<pre class="error" dir="auto">{text(str(facts.info["error"]))}</pre>' if facts.info.get("error") else ""
+    said = text(STATUS.get(facts.status, facts.status))
+    note = "" if facts.status == "finished" else f"<p>This run is {said}.</p>"
+    return [
+        f'<header><p class="kind">lossmith report</p><h1 dir="auto">{text(facts.name)}</h1>',
+        f'<p class="overview"><span class="status {status}">{status}</span> {text(overview(facts))}</p>{note}{error}</header>',
+    ]
+
+
+def _headline(facts: Facts) -> list[str]:
+    best = facts.headline
+    if best is None:
+        return _section("Result", f'<p class="lead">{text(no_evaluation(facts))}</p>')
+    items = "".join(
+        f"<li><strong>{text(figure)}</strong> <b>{unit}</b><span>{what}</span></li>"
+        for figure, unit, what in cards(best)
+    )
+    said = " ".join(text(sentence) for sentence in (measured_on(best), *facts.meaning()))
+    return _section("Result", f'<ul class="cards">{items}</ul>', f"<p>{said}</p>")
+
+
+def _comparison(facts: Facts) -> list[str]:
+    rows = facts.comparison
+    if not rows:
+        return []
+    widest = max(row.nats for row in rows)
+    body = "".join(_comparison_row(row, widest) for row in rows)
+    head = '<tr><th>what</th><th class="n">nats per token</th><th class="n">bits per byte</th></tr>'
+    said = "<p>Worst first; shorter bars are better. Entropies of the training text are in-sample, the rest is held out.</p>"
+    return _section(
+        "What to compare it with", said, f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
+    )
+
+
+def _comparison_row(row: Row, widest: float) -> str:
+    ours = ' class="ours"' if row.name == OURS else ""
+    width = 100 * max(row.nats, 0) / widest if widest > 0 else 0
+    return (
+        f"<tr{ours}><td><b>{text(row.label)}</b><i class=bar><i style='width:{width:.1f}%'></i></i>"
+        f"<small>{text(row.definition)}</small></td>"
+        f'<td class="n">{fixed(row.nats)}</td><td class="n">{fixed(row.bits)}</td></tr>'
+    )
+
+
+def _curves(facts: Facts) -> list[str]:
+    panel = facts.loss_panel
+    if panel is None:
+        return _section("Curves", "<p>Nothing has been logged yet.</p>")
+    pair = "".join(_figure(side, (376, 210), (376, 210)) for side in facts.side_panels)
+    return _section("Curves", _figure(panel, (800, 400), (380, 320)), f'<div class="pair">{pair}</div>' if pair else "")
+
+
+def _figure(panel: Panel, wide: tuple[int, int], narrow: tuple[int, int]) -> str:
+    """A panel with its legend; drawn once more for narrow screens, where a shrunken picture could not be read."""
+    keys = "".join(f'<span class="key {line.role}">{text(line.label)}</span>' for line in panel.lines)
+    legend = f'<div class="legend">{keys}</div>' if len(panel.lines) > 1 else ""
+    drawn = f'<div class="wide">{_svg.draw(panel, *wide)}</div><div class="narrow">{_svg.draw(panel, *narrow)}</div>'
+    drawn = _svg.draw(panel, *wide) if wide == narrow else drawn
+    title = f"<h3>{text(panel.title)} <small>{text(panel.unit)}</small></h3>"
+    note = f"<figcaption>{text(panel.note())}</figcaption>" if panel.name == "loss" else ""
+    return f"<figure>{title}{legend}{drawn}{note}</figure>"
+
+
+def _samples(facts: Facts) -> list[str]:
+    chosen = chosen_samples(facts.samples)
+    if not chosen:
+        return []
+    rest = [entry for entry in facts.samples if not any(entry is one for one in chosen)]
+    more = "".join(_sample(entry) for entry in rest)
+    hidden = (
+        f"<details><summary>The other {len(rest)} samples</summary><ol class=samples>{more}</ol></details>"
+        if rest
+        else ""
+    )
+    return _section("Samples", f"<ol class=samples>{''.join(_sample(entry) for entry in chosen)}</ol>", hidden)
+
+
+def _sample(entry: dict[str, Any]) -> str:
+    prompt, said = clean(str(entry.get("prompt") or "")), clean(str(entry.get("text", "")))
+    shown = (
+        f"<mark>{escape(prompt)}</mark>{escape(said[len(prompt) :])}"
+        if prompt and said.startswith(prompt)
+        else escape(said)
+    )
+    # An element of its own direction and no language: the text may be in any.
+    return f'<li><b>step {text(number(entry.get("step")))}</b><pre dir="auto" lang="">{shown}</pre></li>'
+
+
+def _commands(facts: Facts) -> list[str]:
+    parts = [f"<h3>{text(what)}</h3><pre><code>{text(command)}</code></pre>" for what, _, command in facts.commands()]
+    return _section("What to do with it", *parts)
+
+
+def _settings(facts: Facts) -> list[str]:
+    settings = list(facts.settings())
+    if not settings:
+        return []
+    changed = "".join(
+        f"<tr class=ours><th>{text(name)}</th><td dir=auto>{text(plain(value))}</td><td><small>default {text(plain(default))}</small></td></tr>"
+        for name, value, default, differs in settings
+        if differs
+    )
+    others = "".join(
+        f"<tr><th>{text(name)}</th><td dir=auto>{text(plain(value))}</td></tr>"
+        for name, value, _, differs in settings
+        if not differs
+    )
+    shown = f"<table class=facts>{changed}</table>" if changed else "<p>All options had their defaults.</p>"
+    hidden = f"<details><summary>Options at their defaults</summary><table class=facts>{others}</table></details>"
+    return _section("Settings", shown, hidden if others else "")
+
+
+def _tables(facts: Facts) -> list[str]:
+    out = []
+    for title, rows in tables(facts):
+        body = "".join(f"<tr><th>{text(key)}</th><td dir=auto>{text(value)}</td></tr>" for key, value in rows)
+        out.append(f"<div><h3>{title}</h3><table class=facts>{body}</table></div>")
+    return _section("Details", f'<div class="grid">{"".join(out)}</div>') if out else []

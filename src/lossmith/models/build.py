@@ -1,0 +1,112 @@
+"""Make a model: a preset, the shape in a config.json, or pre-trained weights to continue from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lossmith.errors import DataError, InputError, did_you_mean
+from lossmith.models.presets import PRESETS, Preset
+
+
+def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None) -> Any:
+    """Return a causal Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
+
+    Without weights the vocabulary becomes `vocab_size` and the positions at least `context`; weights are drawn from `seed`.
+    With weights both must fit what the folder holds.
+    Errors: InputError for an unknown name, DataError for a folder that holds no readable config.json or does not fit.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    if name in PRESETS:
+        return _from_preset(PRESETS[name], vocab_size, context, end_id)
+    folder = Path(name)
+    if not folder.is_dir():
+        hint = did_you_mean(name, PRESETS)
+        raise InputError(f"--model must be one of {', '.join(PRESETS)} or a folder; got {name!r}.{hint}")
+    if has_weights(folder):
+        return _continue_from(folder, vocab_size, context)
+    return _from_config(folder, vocab_size, context, end_id)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a model folder holds weights to continue from."""
+    return any((folder / f"model.safetensors{tail}").exists() for tail in ("", ".index.json"))
+
+
+def preset_config(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:
+    """Return the Hugging Face configuration of a preset for a vocabulary and a context length."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    settings = preset.config | _fitting(vocab_size, context, end_id)
+    return CONFIG_MAPPING[preset.model_type](**settings)
+
+
+def _fitting(vocab_size: int, context: int, end_id: int | None) -> dict[str, Any]:
+    special = dict.fromkeys(("bos_token_id", "eos_token_id"), end_id)
+    return {"vocab_size": vocab_size, "max_position_embeddings": context, "pad_token_id": None, **special}
+
+
+def _from_preset(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:
+    model = _instantiate(preset_config(preset, vocab_size, context, end_id))
+    if preset.zero_init:
+        _zero_residual_projections(model)
+    return model
+
+
+def _instantiate(config: Any) -> Any:
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_config(config)
+
+
+def _zero_residual_projections(model: Any) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return AutoConfig.from_pretrained(folder)
+    except FileNotFoundError:
+        raise DataError(f"--model {folder} must hold a config.json; found {_listing(folder)}") from None
+    except (ValueError, KeyError) as error:
+        raise DataError(f"--model {folder}/config.json is not a configuration that transformers knows: {error}") from None
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
+
+
+def _from_config(folder: Path, vocab_size: int, context: int, end_id: int | None) -> Any:
+    config = _read_config(folder)
+    text = config.get_text_config()
+    positions = max(context, getattr(text, "max_position_embeddings", 0) or 0)
+    for key, value in _fitting(vocab_size, positions, end_id).items():
+        setattr(text, key, value)
+    return _instantiate(config)
+
+
+def _continue_from(folder: Path, vocab_size: int, context: int) -> Any:
+    import torch
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    text = _read_config(folder).get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if text.vocab_size < vocab_size:
+        raise DataError(
+            f"the tokenizer has {vocab_size} tokens and the model in {folder} only {text.vocab_size}: "
+            f"use the model's own tokenizer with --tokenizer {folder}"
+        )
+    if positions and positions < context:
+        raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

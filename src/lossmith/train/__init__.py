@@ -1,0 +1,56 @@
+"""Training: `lossmith.train("my.txt", max_steps=500)` runs the loop in this room and returns the run.
+
+The room is named like its function, so the module itself can be called.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossmith.train.handle import TrainedRun
+
+__all__ = ["train"]
+
+
+def train(*inputs: str | Path, json_lines: bool = False, **options: Any) -> TrainedRun:
+    """Train a causal language model on text and return the run (`.result`, `.sample()`, `.next()`, `.report`).
+
+    Minimises ``Σ −ln p(token | tokens before it)`` in nats per token. `inputs`: files, folders, globs or names of built-in
+    corpora; `options`: the fields of lossmith.train.config.TrainConfig, named as Hugging Face's TrainingArguments.
+    Errors: InputError and DataError for what was asked, RunError (NonFiniteError) when the run fails.
+
+    >>> import lossmith
+    >>> run = lossmith.train("my.txt", max_steps=500)  # doctest: +SKIP
+    >>> run.sample("ROMEO:")  # doctest: +SKIP
+    """
+    from dataclasses import fields
+
+    from lossmith.errors import InputError, did_you_mean
+    from lossmith.train.config import TrainConfig
+
+    known = [field.name for field in fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            raise InputError(f"train() has no option {name!r}.{did_you_mean(name, known)} All: {', '.join(known)}")
+    if inputs:
+        options["inputs"] = tuple(str(path) for path in inputs)
+    return _run(TrainConfig(**options), json_lines)
+
+
+def _run(config: Any, json_lines: bool) -> TrainedRun:
+    from lossmith.train.handle import load_run
+    from lossmith.train.reporter import make_reporter
+    from lossmith.train.session import run_training
+
+    return load_run(run_training(config, [make_reporter(json_lines=json_lines)]))
+
+
+class _Room(ModuleType):
+    __call__ = staticmethod(train)
+
+
+sys.modules[__name__].__class__ = _Room

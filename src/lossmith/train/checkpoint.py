@@ -1,0 +1,132 @@
+"""Checkpoints: written beside, fsynced, renamed; a manifest of sizes and hashes tells a whole one from a torn one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from lossmith.errors import DataError, RunError
+
+MANIFEST = "manifest.json"
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the folder name of a step, which sorts by step.
+
+    >>> checkpoint_name(500)
+    'step-000500'
+    """
+    return f"step-{step:06d}"
+
+
+def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state: dict[str, Any]) -> Path:
+    """Write checkpoints/step-NNNNNN so that it either exists whole or not at all, and return it.
+
+    Holds model/ (save_pretrained), optimizer.pt, state.json and manifest.json. Random state needs no place: every step
+    seeds its own generators from (seed, rank, step). Errors: RunError when the disk refuses, naming the last good one.
+    """
+    final = folder / checkpoint_name(step)
+    beside = folder / f".writing-{final.name}"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        model.save_pretrained(beside / "model", max_shard_size="1000GB")
+        torch.save(optimizers.state_dict(), beside / "optimizer.pt")
+        (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+        (beside / MANIFEST).write_text(json.dumps(_hashes(beside)), encoding="utf-8")
+        publish(beside, final)
+    except (OSError, RuntimeError) as error:  # torch.save and safetensors report a full disk as RuntimeError
+        shutil.rmtree(beside, ignore_errors=True)
+        last = newest_complete(folder)
+        kept = f"the last complete one is {last}" if last else "there is no earlier one"
+        raise RunError(f"could not save the checkpoint {final}: {error}; {kept}. Free space and resume.") from error
+    return final
+
+
+def publish(beside: Path, final: Path) -> None:
+    """Make a finished folder appear under its name at once: fsync every file and folder, then rename."""
+    for path in [*_walk(beside), beside]:
+        _fsync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    beside.rename(final)
+    _fsync(final.parent)
+
+
+def prune(folder: Path, keep: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed writers left behind."""
+    for torn in folder.glob(".writing-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    if keep is not None:
+        for old in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """Return the newest checkpoint whose files are all there, byte for byte; None without one."""
+    return next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_complete(path)), None)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint's files are those of its manifest, byte for byte."""
+    try:
+        return bool(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")) == _hashes(checkpoint))
+    except (OSError, ValueError):
+        return False
+
+
+def find_checkpoint(wanted: str, run_folder: Path) -> Path:
+    """Return the checkpoint to resume from: the folder `wanted`, or for "latest" the newest complete one of the run.
+
+    Errors: DataError when there is none or when the one asked for is damaged.
+    """
+    if wanted not in ("latest", "true", "True"):
+        path = Path(wanted)
+        if not is_complete(path):
+            state = "is damaged: its files are not those of its manifest" if path.exists() else "does not exist"
+            raise DataError(f"--resume-from-checkpoint {path} {state}; leave the value out to take the newest complete one")
+        return path
+    newest = newest_complete(run_folder / "checkpoints")
+    if newest is None:
+        raise DataError(f"{run_folder}/checkpoints holds no complete checkpoint to resume from; start without it")
+    return newest
+
+
+def load_checkpoint(checkpoint: Path, model: Any, optimizers: Any) -> dict[str, Any]:
+    """Load weights and optimizer in place and return the saved state (step, tokens, …)."""
+    from safetensors.torch import load_model
+
+    load_model(model, checkpoint / "model" / "model.safetensors")
+    optimizers.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location=model.device, weights_only=True))
+    return dict(json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in _walk(folder) if path.is_file() and path.name != MANIFEST]
+    return {path.relative_to(folder).as_posix(): _hash(path) for path in files}
+
+
+def _hash(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,185 @@
+"""What a training run can be told; names are those of Hugging Face's TrainingArguments wherever the thing is the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from lossmith.data import DataConfig
+from lossmith.errors import InputError
+from lossmith.models.presets import PRESETS
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+SCHEDULES = ("constant", "linear", "cosine", "wsd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of a run. None means: what the model preset was tuned with, else the default that the help names."""
+
+    inputs: tuple[str, ...] = ("shakespeare",)
+    """Files, folders, globs, "-" for stdin, or the name of a built-in corpus (--list-corpora)."""
+    output_dir: str | None = None
+    """Run folder; default: runs/INPUT-DATE-TIME."""
+    eval_file: tuple[str, ...] = ()
+    """Validation text; without it a part of the input is held out."""
+    text_field: str | None = None
+    """Column or key that holds the text in tables; guessed when there is one string column."""
+    encoding: str = "utf-8"
+    """Encoding of text files."""
+    tokenizer: str | None = None
+    """char, byte, bpe:SIZE or a Hugging Face tokenizer folder; default: the one of a pre-trained --model, else char."""
+    validation_fraction: float = 0.1
+    """Part of the text held out for validation (at most 8 MiB of it)."""
+    split_by: Literal["auto", "document", "tail"] = "auto"
+    """Hold out whole documents or the contiguous tail of the text; auto: documents when there are many."""
+    document_mask: bool = False
+    """Tokens attend within their document only."""
+    cache_dir: str | None = None
+    """Where tokenized text is kept; default: ~/.cache/lossmith."""
+    num_workers: int | None = None
+    """Processes that tokenize; default: the number of cores."""
+    model: str = "nano"
+    """Preset (--list-models), a folder with config.json, or a pre-trained folder to continue from."""
+    block_size: int | None = None
+    """Context length in tokens; default: the preset's, else 512."""
+    per_device_train_batch_size: int | None = None
+    """Blocks in one forward pass on one device; default: the preset's, else 8."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes summed into one optimizer step."""
+    max_steps: int | None = None
+    """Optimizer steps; default: --num-train-epochs if given, else the preset's, else 1000."""
+    num_train_epochs: float | None = None
+    """Passes over the training text; --max-steps wins."""
+    optim: Literal["sgd", "adam", "adamw", "muon"] | None = None
+    """Optimizer; muon: torch.optim.Muon for the hidden matrices, adamw for the rest. Default: the preset's, else adamw."""
+    learning_rate: float | None = None
+    """Peak learning rate; with muon: that of the matrices. Default: the preset's, else 1e-3 (sgd 0.1, muon 0.02)."""
+    adamw_learning_rate: float | None = None
+    """With muon: peak learning rate of what adamw updates (embeddings, head, norms). Default: the preset's, else 3e-3."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine", "wsd"] | None = None
+    """Schedule after the warm-up; wsd: constant, then linear decay. Default: the preset's, else cosine."""
+    warmup_steps: float | None = None
+    """Steps of linear warm-up; below 1: a fraction of all steps. Default: the preset's, else 0.05."""
+    decay_fraction: float = 0.2
+    """Part of all steps that wsd spends decaying."""
+    min_lr_rate: float = 0.0
+    """Learning rate at the end as a fraction of the peak."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of matrices; default: the preset's, else 0.1."""
+    adam_beta1: float = 0.9
+    """First-moment decay."""
+    adam_beta2: float | None = None
+    """Second-moment decay; default: the preset's, else 0.95."""
+    adam_epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    max_grad_norm: float = 1.0
+    """Clip the gradient to this L2 norm; 0: do not clip."""
+    seed: int = 42
+    """Seed of weights, order and dropout."""
+    bf16: bool | None = None
+    """Compute in bfloat16 autocast; default: where the hardware does it faster."""
+    torch_compile: bool = False
+    """Compile the model (slow start, faster steps)."""
+    logging_steps: int = 10
+    """Steps between lines of metrics.jsonl."""
+    eval_steps: int | None = None
+    """Steps between evaluations; default: a tenth of the run."""
+    eval_max_tokens: int = 131072
+    """Validation tokens of each evaluation during training; the last evaluation takes them all."""
+    save_steps: int | None = None
+    """Steps between checkpoints; default: a fifth of the run."""
+    save_total_limit: int | None = 2
+    """Checkpoints kept; the oldest go first."""
+    resume_from_checkpoint: str | None = None
+    """Continue a run: a checkpoint folder, or (without a value) the newest complete one of --output-dir."""
+    sample_prompt: str = ""
+    """Start of the sample written at each evaluation; default: the start of a document."""
+    sample_tokens: int = 200
+    """Tokens of each sample; 0: none."""
+    report_to: Literal["none", "tensorboard"] = "none"
+    """Also write TensorBoard event files into the run folder."""
+
+    def data(self) -> DataConfig:
+        """Return the part of the options that says what the tokens are."""
+        shared = {field.name: getattr(self, field.name) for field in fields(DataConfig) if hasattr(self, field.name)}
+        return DataConfig(**shared)
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Replace every None by what it stands for, and check the values; steps are settled later, from the data.
+
+    Errors: InputError naming the option.
+
+    >>> resolve(TrainConfig(optim="sgd", model="125m")).learning_rate
+    0.1
+    """
+    preset = PRESETS.get(config.model)
+    suited: dict[str, Any] = {"block_size": preset.block_size, **preset.options} if preset else {}
+    if config.optim is not None and config.optim != suited.get("optim"):  # rates belong to the optimizer they were tuned for
+        suited = {key: value for key, value in suited.items() if "learning_rate" not in key}
+    optim = config.optim or suited.get("optim", "adamw")
+    if config.num_train_epochs is not None:
+        suited.pop("max_steps", None)
+    defaults = _defaults(optim, epochs_given=config.num_train_epochs is not None) | suited
+    filled = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    resolved = replace(config, **filled)
+    _check(resolved)
+    return resolved
+
+
+def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
+    rate = {"sgd": 0.1, "muon": 0.02}.get(optim, 1e-3)
+    steps = {} if epochs_given else {"max_steps": 1000}
+    return steps | {
+        "tokenizer": "char",
+        "block_size": 512,
+        "per_device_train_batch_size": 8,
+        "optim": optim,
+        "learning_rate": rate,
+        "adamw_learning_rate": 3e-3,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "weight_decay": 0.1,
+        "adam_beta2": 0.95,
+    }
+
+
+_AT_LEAST_ONE = (
+    "block_size",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_steps",
+    "logging_steps",
+    "eval_steps",
+    "eval_max_tokens",
+    "save_steps",
+    "save_total_limit",
+)
+_NOT_NEGATIVE = ("warmup_steps", "weight_decay", "max_grad_norm", "sample_tokens", "min_lr_rate")
+_POSITIVE = ("learning_rate", "adamw_learning_rate", "num_train_epochs", "adam_epsilon")
+
+
+def option(name: str) -> str:
+    """Spell a field as the user types it: "max_steps" → "--max-steps"."""
+    return "--" + name.replace("_", "-")
+
+
+def _check(config: TrainConfig) -> None:
+    values = asdict(config)
+    for names, good, words in (
+        (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
+        (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
+        (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
+        (("validation_fraction", "decay_fraction"), lambda x: 0 <= x < 1, "in [0, 1)"),
+        (("adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
+        (("optim",), OPTIMIZERS.__contains__, f"one of {', '.join(OPTIMIZERS)}"),
+        (("lr_scheduler_type",), SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
+        (("report_to",), ("none", "tensorboard").__contains__, "none or tensorboard"),
+        (("split_by",), ("auto", "document", "tail").__contains__, "auto, document or tail"),
+    ):
+        for name in names:
+            if values[name] is not None and not good(values[name]):
+                raise InputError(f"{option(name)} must be {words}; got {values[name]!r}")
+    if not config.inputs:
+        raise InputError("expected a file, folder, glob or corpus name to train on; got nothing (try: shakespeare)")

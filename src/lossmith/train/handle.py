@@ -1,0 +1,81 @@
+"""A run on disk, as Python sees it: its numbers, its model, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossmith.data import Tokenizer
+from lossmith.errors import DataError, InputError
+from lossmith.train.checkpoint import newest_complete
+from lossmith.train.folder import RunFolder
+
+if TYPE_CHECKING:
+    from lossmith.evaluate import NextTokens
+
+
+class TrainedRun:
+    """A run folder with a model: `.result`, `.sample()`, `.next()`, `.model`, `.tokenizer`, `.report`."""
+
+    def __init__(self, path: Path, model_folder: Path) -> None:
+        self.path = path
+        self.model_folder = model_folder
+
+    def __repr__(self) -> str:
+        loss = (self.result or {}).get("eval_loss")
+        return f"TrainedRun({str(self.path)!r}" + (f", eval_loss={loss:.4f})" if loss is not None else ")")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The end of the run: eval_loss (nats per token), eval_perplexity, eval_bpb (bits per byte), …; None before it."""
+        return RunFolder(self.path).read_run().get("result") if (self.path / "run.json").exists() else None
+
+    @property
+    def report(self) -> Path:
+        """The report as one HTML file."""
+        return self.path / "report.html"
+
+    @cached_property
+    def model(self) -> Any:
+        """The Hugging Face model, in evaluation mode."""
+        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self.model_folder).eval()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that was saved with the model."""
+        return Tokenizer.load(self.model_folder)
+
+    def sample(self, prompt: str = "", **options: Any) -> str:
+        """Let the model continue `prompt`; options as of lossmith.evaluate.sample (max_new_tokens, temperature, seed, …)."""
+        from lossmith.evaluate import sample
+
+        return sample(self.model, self.tokenizer, prompt, **options)
+
+    def next(self, prompt: str, *, top: int = 10, candidates: Sequence[str] = ()) -> NextTokens:
+        """Return the most likely next tokens after `prompt`, and what each candidate continuation would cost in nats."""
+        from lossmith.evaluate import next_tokens
+
+        return next_tokens(self.model, self.tokenizer, prompt, top=top, candidates=candidates)
+
+
+def load_run(folder: str | Path) -> TrainedRun:
+    """Open a run folder, its model folder, or one of its checkpoints.
+
+    Of a run without a finished model the newest complete checkpoint is taken.
+    Errors: InputError when nothing is there, DataError when there is no model in it yet.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
+    if (path / "config.json").exists():
+        return TrainedRun(path.parent, path)
+    if (path / "model" / "config.json").exists():
+        return TrainedRun(path, path / "model")
+    newest = newest_complete(path / "checkpoints")
+    if newest is None:
+        raise DataError(f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})")
+    return TrainedRun(path, newest / "model")

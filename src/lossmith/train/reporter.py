@@ -1,0 +1,266 @@
+"""What a person (or a machine) sees of a run while it goes: a live line, plain lines, JSON lines, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from lossmith.errors import MissingPackageError
+from lossmith.train.folder import jsonable
+
+SMOOTHING = 0.9  # weight of the past in the smoothed loss, per line of the log
+
+
+@dataclass
+class Reporter:
+    """Hear of everything that happens in a run; this one stays silent."""
+
+    total_steps: int = 0
+    uniform: float = math.inf  # ln V, nats per token: the loss of knowing nothing
+
+    def message(self, text: str) -> None:
+        """Hear a sentence for the reader."""
+
+    def building(self, what: str, done: int, total: int | None) -> None:
+        """Hear how far the data is prepared."""
+
+    def start(self, total_steps: int, uniform: float) -> None:
+        """Hear that training starts: how many steps, and ln V."""
+        self.total_steps, self.uniform = total_steps, uniform
+
+    def row(self, kind: str, row: dict[str, Any]) -> None:
+        """Hear a row of metrics.jsonl or samples.jsonl."""
+
+    def saved(self, path: Path) -> None:
+        """Hear that a checkpoint is complete."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Hear the result of the run."""
+
+
+@dataclass
+class JsonReporter(Reporter):
+    """One JSON object a line on standard output: {"event": "metrics" | "sample" | "saved" | "message" | "done", …}."""
+
+    def _emit(self, event: str, **fields: Any) -> None:
+        print(json.dumps(jsonable({"event": event, **fields}), ensure_ascii=False), flush=True)
+
+    def message(self, text: str) -> None:
+        """Emit {"event": "message", "text"}."""
+        self._emit("message", text=text)
+
+    def row(self, kind: str, row: dict[str, Any]) -> None:
+        """Emit {"event": "metrics" or "sample", …the row}."""
+        self._emit("sample" if kind == "samples" else kind, **row)
+
+    def saved(self, path: Path) -> None:
+        """Emit {"event": "saved", "path"}."""
+        self._emit("saved", path=str(path))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Emit {"event": "done", …the summary}."""
+        self._emit("done", **summary)
+
+
+@dataclass
+class Story:
+    """What the rows so far amount to: last and smoothed loss, speed, the mean loss of the running epoch."""
+
+    step: int = 0
+    loss: float = math.nan
+    smoothed: float = math.nan
+    eval_loss: float = math.nan
+    bits_per_byte: float | None = None
+    speed: float = math.nan
+    epoch: float = 0.0
+    epoch_losses: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    first_step: int = 0
+
+    def train(self, row: dict[str, Any]) -> float | None:
+        """Take in a training row; return the mean loss of an epoch when the row ends one."""
+        past = self.smoothed if math.isfinite(self.smoothed) else row["loss"]
+        self.first_step = self.first_step or row["step"]
+        self.step, self.loss, self.speed = row["step"], row["loss"], row["tokens_per_second"]
+        self.smoothed = SMOOTHING * past + (1 - SMOOTHING) * row["loss"]
+        self.epoch_losses.append(row["loss"])
+        ended, self.epoch = int(row["epoch"]) > int(self.epoch), row["epoch"]
+        if not ended:
+            return None
+        mean = sum(self.epoch_losses) / len(self.epoch_losses)
+        self.epoch_losses = []
+        return mean
+
+    def evaluation(self, row: dict[str, Any]) -> None:
+        """Take in an evaluation row."""
+        self.eval_loss, self.bits_per_byte = row["eval_loss"], row.get("eval_bpb")
+
+    def remaining(self, total: int) -> float:
+        """Seconds to the end at the pace so far, evaluations and checkpoints included."""
+        done = self.step - self.first_step
+        return (time.perf_counter() - self.began) / done * (total - self.step) if done else math.nan
+
+
+@dataclass
+class PlainReporter(Reporter):
+    """Plain lines, for logs and pipes."""
+
+    console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False, soft_wrap=True))
+    story: Story = field(default_factory=Story)
+    _phase: str = ""
+
+    def message(self, text: str) -> None:
+        """Print a sentence."""
+        self.console.print(escape(text))
+
+    def building(self, what: str, done: int, total: int | None) -> None:
+        """Print each phase once."""
+        if what != self._phase:
+            self._phase = what
+            self.message(f"{what} …")
+
+    def row(self, kind: str, row: dict[str, Any]) -> None:
+        """Print what the row says."""
+        if kind == "samples":
+            self._sample(row)
+        elif "eval_loss" in row:
+            self.story.evaluation(row)
+            self._evaluation(row)
+        else:
+            epoch_mean = self.story.train(row)
+            self._train(row)
+            if epoch_mean is not None:
+                self.console.print(epoch_bar(int(self.story.epoch), epoch_mean, self.uniform))
+
+    def _train(self, row: dict[str, Any]) -> None:
+        self.message(
+            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/token  smoothed {self.story.smoothed:.4f}"
+            f"  lr {row['learning_rate']:.2e}  grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s"
+            f"  ETA {clock(self.story.remaining(self.total_steps))}"
+        )
+
+    def _evaluation(self, row: dict[str, Any]) -> None:
+        bits = "" if row.get("eval_bpb") is None else f"  {row['eval_bpb']:.4f} bits/byte"
+        self.console.print(
+            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} nats/token"
+            f"  perplexity {row['eval_perplexity']:.2f}{bits}[/bold]  ({row['eval_tokens']:,} tokens)"
+        )
+
+    def _sample(self, row: dict[str, Any]) -> None:
+        self.console.print(Panel(escape(row["text"].strip("\n")), title=f"sample at step {row['step']}", title_align="left"))
+
+    def saved(self, path: Path) -> None:
+        """Print where the checkpoint is."""
+        self.message(f"saved {path}")
+
+
+@dataclass
+class LiveReporter(PlainReporter):
+    """One live line of progress under the evaluations and samples, for terminals."""
+
+    live: Live | None = None
+
+    def _line(self, left: str, bar: ProgressBar, right: str) -> None:
+        if self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=8, transient=True)
+            self.live.start()
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        table.add_column(no_wrap=True)
+        table.add_row(left, bar, right)
+        self.live.update(table)
+
+    def building(self, what: str, done: int, total: int | None) -> None:
+        """Show a bar for the preparation of the data."""
+        amount = f"{done / 2**20:,.1f} MiB" + (f" of {total / 2**20:,.1f}" if total else "")
+        self._line(escape(what), ProgressBar(total=total, completed=done, pulse=total is None), amount)
+
+    def _train(self, row: dict[str, Any]) -> None:
+        story = self.story
+        bits = "" if story.bits_per_byte is None else f" · {story.bits_per_byte:.3f} bits/byte"
+        val = "" if math.isnan(story.eval_loss) else f" · val {story.eval_loss:.3f}{bits}"
+        self._line(
+            f"step {story.step}/{self.total_steps}",
+            ProgressBar(total=self.total_steps, completed=story.step),
+            f"loss [bold]{story.loss:.3f}[/bold] (smoothed {story.smoothed:.3f}){val}"
+            f" · {story.speed:,.0f} tok/s · {clock(story.remaining(self.total_steps))}",
+        )
+
+    def saved(self, path: Path) -> None:
+        """Stay quiet: the end of the run says where things are."""
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+class TensorBoardReporter(Reporter):
+    """Write every number of metrics.jsonl, and the samples, as TensorBoard event files."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingPackageError("--report-to tensorboard needs the package: pip install tensorboard") from None
+        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def row(self, kind: str, row: dict[str, Any]) -> None:
+        """Write scalars under their Hugging Face keys, samples as text."""
+        if kind == "samples":
+            self._writer.add_text("sample", row["text"], row["step"])
+        for key, value in row.items() if kind == "metrics" else ():
+            if key not in ("step", "seconds") and isinstance(value, int | float):
+                self._writer.add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        """Bring the events to the disk."""
+        self._writer.close()
+
+
+def make_reporter(*, json_lines: bool = False) -> Reporter:
+    """Return the reporter for where the output goes: JSON lines, a terminal, or plain lines."""
+    if json_lines:
+        return JsonReporter()
+    return LiveReporter() if sys.stdout.isatty() else PlainReporter()
+
+
+def epoch_bar(epoch: int, loss: float, uniform: float, width: int = 40) -> str:
+    """Return one line per epoch whose bar is as long as its mean loss is of ln V.
+
+    >>> epoch_bar(1, 2.0, 4.0, width=8)
+    'epoch 1  ████      2.0000 nats/token (ln V = 4.0000)'
+    """
+    filled = round(width * min(1.0, loss / uniform))
+    return f"epoch {epoch}  {'█' * filled}{' ' * (width - filled)}  {loss:.4f} nats/token (ln V = {uniform:.4f})"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as 1:02:03 or 2:03; "–" when unknown.
+
+    >>> clock(123.4), clock(3723), clock(float("nan"))
+    ('2:03', '1:02:03', '–')
+    """
+    if not math.isfinite(seconds):
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
