@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lossmith.data.blocks import Blocks, windows
 from lossmith.data.config import DataConfig, Progress
-
+from lossmith.data.corpora import CORPORA, Corpus
 from lossmith.data.order import Permutation
-
+from lossmith.data.store import Split, TokenStore, open_store
 from lossmith.data.tokenizers import Tokenizer
 
 __all__ = [

@@ -57,7 +57,9 @@ class DataConfig:
             hint = did_you_mean(self.split_by, SPLITS)
             raise InputError(f"--split-by must be one of {', '.join(SPLITS)}; got {self.split_by!r}.{hint}")
         if not 0 < self.validation_fraction < 1:
-            raise InputError(f"--validation-fraction must be between 0 and 1 (exclusive); got {self.validation_fraction}")
+            raise InputError(
+                f"--validation-fraction must be between 0 and 1 (exclusive); got {self.validation_fraction}"
+            )
         if self.validation_max_bytes < 1:
             raise InputError(f"--validation-max-bytes must be at least 1; got {self.validation_max_bytes}")
 

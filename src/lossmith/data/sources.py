@@ -69,7 +69,9 @@ def _add_path(path: Path, found: Found) -> None:
 def _add_glob(pattern: str, found: Found) -> None:
     matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
     if not matches:
-        raise DataError(f"the pattern {pattern!r} matches no file; expected at least one. Quote it, and check the folder")
+        raise DataError(
+            f"the pattern {pattern!r} matches no file; expected at least one. Quote it, and check the folder"
+        )
     for match in matches:
         _add_path(Path(match), found)
 

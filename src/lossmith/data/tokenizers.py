@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,12 @@ class Tokenizer:
     """
 
     def __init__(
-        self, spec: str, *, characters: str = "", backend: Backend | None = None, eos_id: int | None = None,
+        self,
+        spec: str,
+        *,
+        characters: str = "",
+        backend: Backend | None = None,
+        eos_id: int | None = None,
         origin: str | None = None,
     ) -> None:
         self.spec = spec
@@ -225,5 +230,3 @@ def spec_content(spec: str) -> str:
     for path in files.settings(Path(spec)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"hf:{digest.hexdigest()}"
-
-
