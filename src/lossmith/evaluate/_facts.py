@@ -156,7 +156,7 @@ class Facts:
             (
                 "Go on training",
                 "sh",
-                str(self.info.get("resume_command") or f"lossmith train --resume-from-checkpoint {path}"),
+                f"lossmith train --output-dir {path} --resume-from-checkpoint",
             ),
             ("Load with transformers", "python", load),
         ]

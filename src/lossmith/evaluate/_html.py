@@ -44,7 +44,8 @@ def _header(facts: Facts) -> list[str]:
     note = "" if facts.status == "finished" else f"<p>This run is {said}.</p>"
     return [
         f'<header><p class="kind">lossmith report</p><h1 dir="auto">{text(facts.name)}</h1>',
-        f'<p class="overview"><span class="status {status}">{status}</span> {text(overview(facts))}</p>{note}{error}</header>',
+        f'<p class="overview"><span class="status {status}">{status}</span> {text(overview(facts))}</p>',
+        f"{note}{error}</header>",
     ]
 
 
@@ -67,7 +68,7 @@ def _comparison(facts: Facts) -> list[str]:
     widest = max(row.nats for row in rows)
     body = "".join(_comparison_row(row, widest) for row in rows)
     head = '<tr><th>what</th><th class="n">nats per token</th><th class="n">bits per byte</th></tr>'
-    said = "<p>Worst first; shorter bars are better. Entropies of the training text are in-sample, the rest is held out.</p>"
+    said = "Worst first; shorter is better. Entropies of the training text are in-sample, the rest is held out."
     return _section(
         "What to compare it with", said, f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
     )
@@ -77,7 +78,7 @@ def _comparison_row(row: Row, widest: float) -> str:
     ours = ' class="ours"' if row.name == OURS else ""
     width = 100 * max(row.nats, 0) / widest if widest > 0 else 0
     return (
-        f"<tr{ours}><td><b>{text(row.label)}</b><i class=bar><i style='width:{width:.1f}%'></i></i>"
+        f'<tr{ours}><td><b>{text(row.label)}</b><i class="bar"><i style="width:{width:.1f}%"></i></i>'
         f"<small>{text(row.definition)}</small></td>"
         f'<td class="n">{fixed(row.nats)}</td><td class="n">{fixed(row.bits)}</td></tr>'
     )
@@ -107,22 +108,19 @@ def _samples(facts: Facts) -> list[str]:
     if not chosen:
         return []
     rest = [entry for entry in facts.samples if not any(entry is one for one in chosen)]
-    more = "".join(_sample(entry) for entry in rest)
-    hidden = (
-        f"<details><summary>The other {len(rest)} samples</summary><ol class=samples>{more}</ol></details>"
-        if rest
-        else ""
-    )
-    return _section("Samples", f"<ol class=samples>{''.join(_sample(entry) for entry in chosen)}</ol>", hidden)
+    more = f"<details><summary>The other {len(rest)} samples</summary>{_list(rest)}</details>" if rest else ""
+    return _section("Samples", _list(chosen), more)
+
+
+def _list(samples: list[dict[str, Any]]) -> str:
+    return f'<ol class="samples">{"".join(_sample(entry) for entry in samples)}</ol>'
 
 
 def _sample(entry: dict[str, Any]) -> str:
     prompt, said = clean(str(entry.get("prompt") or "")), clean(str(entry.get("text", "")))
-    shown = (
-        f"<mark>{escape(prompt)}</mark>{escape(said[len(prompt) :])}"
-        if prompt and said.startswith(prompt)
-        else escape(said)
-    )
+    shown = escape(said)
+    if prompt and said.startswith(prompt):
+        shown = f"<mark>{escape(prompt)}</mark>{escape(said[len(prompt) :])}"
     # An element of its own direction and no language: the text may be in any.
     return f'<li><b>step {text(number(entry.get("step")))}</b><pre dir="auto" lang="">{shown}</pre></li>'
 
@@ -136,24 +134,24 @@ def _settings(facts: Facts) -> list[str]:
     settings = list(facts.settings())
     if not settings:
         return []
-    changed = "".join(
-        f"<tr class=ours><th>{text(name)}</th><td dir=auto>{text(plain(value))}</td><td><small>default {text(plain(default))}</small></td></tr>"
-        for name, value, default, differs in settings
-        if differs
-    )
-    others = "".join(
-        f"<tr><th>{text(name)}</th><td dir=auto>{text(plain(value))}</td></tr>"
-        for name, value, _, differs in settings
-        if not differs
-    )
-    shown = f"<table class=facts>{changed}</table>" if changed else "<p>All options had their defaults.</p>"
-    hidden = f"<details><summary>Options at their defaults</summary><table class=facts>{others}</table></details>"
+    changed = [_setting(name, value, default, True) for name, value, default, differs in settings if differs]
+    others = [_setting(name, value, default, False) for name, value, default, differs in settings if not differs]
+    shown = f'<table class="facts">{"".join(changed)}</table>' if changed else "<p>All options have their defaults.</p>"
+    rest = f'<table class="facts">{"".join(others)}</table>'
+    hidden = f"<details><summary>The {len(others)} options at their defaults</summary>{rest}</details>"
     return _section("Settings", shown, hidden if others else "")
+
+
+def _setting(name: str, value: Any, default: Any, changed: bool) -> str:
+    cells = f'<th>{text(name)}</th><td dir="auto">{text(plain(value))}</td>'
+    if not changed:
+        return f"<tr>{cells}</tr>"
+    return f'<tr class="ours">{cells}<td><small>default {text(plain(default))}</small></td></tr>'
 
 
 def _tables(facts: Facts) -> list[str]:
     out = []
     for title, rows in tables(facts):
-        body = "".join(f"<tr><th>{text(key)}</th><td dir=auto>{text(value)}</td></tr>" for key, value in rows)
-        out.append(f"<div><h3>{title}</h3><table class=facts>{body}</table></div>")
+        body = "".join(f'<tr><th>{text(key)}</th><td dir="auto">{text(value)}</td></tr>' for key, value in rows)
+        out.append(f'<div><h3>{title}</h3><table class="facts">{body}</table></div>')
     return _section("Details", f'<div class="grid">{"".join(out)}</div>') if out else []

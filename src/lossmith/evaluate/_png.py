@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,8 @@ def draw(panel: Panel, path: Path) -> None:
     for step in panel.broken[:20]:
         axes.axvline(step, color="#c62828", lw=1, ls=":", zorder=1)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right" if not panel.references else "lower left")
-    FigureCanvasAgg(figure).print_png(str(path))
+    figure.set_canvas(FigureCanvasAgg(figure))
+    figure.savefig(path, format="png")
 
 
 def _axes(axes: Axes, panel: Panel) -> None:
@@ -70,17 +71,10 @@ def _line(axes: Axes, line: Line) -> None:
     )
     if line.role == "eval":
         x, y = float(line.x[-1]), float(line.y[-1])
-        axes.annotate(
-            f"{y:.3f}",
-            (x, y),
-            (0, 9),
-            textcoords="offset points",
-            ha="right",
-            color=COLOURS["eval"],
-            size=10,
-            weight="bold",
-        )
+        style: dict[str, Any] = {"ha": "right", "color": COLOURS["eval"], "size": 10, "weight": "bold"}
+        axes.annotate(f"{y:.3f}", (x, y), (0, 9), textcoords="offset points", **style)
 
 
 def _label(axes: Axes, x: float, y: float, text: str, colour: str, ha: str, va: str) -> None:
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=ha, va=va, fontsize=8.5, color=colour)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=ha, va=va, fontsize=8.5, color=colour, bbox=box)

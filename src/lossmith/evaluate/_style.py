@@ -90,7 +90,8 @@ pre mark { background: none; color: var(--mark); font-weight: 700 }
   border-radius: 50%; background: var(--raw) }
 .samples li:last-child::before { background: var(--train) }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 0 28px }
-.facts { font-size: .9rem } .facts th { font-weight: 400; color: var(--soft); width: 45% } .facts td { overflow-wrap: anywhere }
+.facts { font-size: .9rem } .facts th { font-weight: 400; color: var(--soft); width: 45% }
+.facts td { overflow-wrap: anywhere }
 .facts th { overflow-wrap: anywhere } .facts .ours td:nth-child(2) { font-weight: 600; color: var(--ours) }
 details { margin-top: .6rem } summary { cursor: pointer; color: var(--soft); padding: .3rem 0 }
 @media (max-width: 560px) {

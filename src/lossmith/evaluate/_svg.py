@@ -1,4 +1,4 @@
-"""Draw a panel as inline SVG: sharp at every size, coloured by the page's style sheet (so dark mode works), no script."""
+"""Draw a panel as inline SVG: sharp at every size, coloured by the page's style sheet (dark mode too), no script."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Scale:
 
     def __call__(self, value: Floats) -> Floats:
         """Return the positions of `value`; NaN where it is not finite."""
-        low, high = self._of(np.array([self.low, self.high]))
-        return self.start + (self._of(value) - low) / ((high - low) or 1.0) * (self.stop - self.start)
+        low, high = self._of(np.array([self.low, self.high])).tolist()
+        part: Floats = (self._of(value) - low) / ((high - low) or 1.0)
+        return self.start + part * (self.stop - self.start)
 
     def at(self, value: float) -> float:
         """Return the position of one value."""
@@ -44,7 +45,7 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
     """Return round values from low to high, about `count` of them, 1, 2, 2.5 or 5 × a power of ten apart.
 
     >>> linear_ticks(0, 1000, 5), linear_ticks(1.4, 3.1, 4)
-    ([0.0, 200.0, 400.0, 600.0, 800.0, 1000.0], [1.5, 2.0, 2.5, 3.0])
+    ([0, 200, 400, 600, 800, 1000], [1.5, 2.0, 2.5, 3.0])
     """
     if not high > low:
         return [low]
@@ -57,8 +58,8 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
 def log_ticks(low: float, high: float, count: int) -> list[float]:
     """Return values of the form 1, 2, 5 × 10ᵏ between low and high, thinned to about `count`.
 
-    >>> log_ticks(1, 2000, 10), log_ticks(1, 100000, 4)
-    ([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0], [1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    >>> log_ticks(1, 100, 10), log_ticks(1, 10000, 4)
+    ([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0], [1.0, 10.0, 100.0, 1000.0, 10000.0])
     """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1, 3), (1,)):
@@ -130,10 +131,8 @@ def _references(panel: Panel, y: Scale, width: int) -> list[str]:
 
 
 def _broken(panel: Panel, x: Scale, y: Scale) -> list[str]:
-    return [
-        f'<path class="broken" d="M{x.at(step):.1f} {y.stop:.0f}V{y.start:.0f}"><title>not finite: step {step}</title></path>'
-        for step in panel.broken[:50]
-    ]
+    path = '<path class="broken" d="M{:.1f} {:.0f}V{:.0f}"><title>not finite: step {}</title></path>'
+    return [path.format(x.at(step), y.stop, y.start, step) for step in panel.broken[:50]]
 
 
 def _line(line: Line, x: Scale, y: Scale) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from lossmith.evaluate._facts import Facts, Headline
@@ -42,10 +41,9 @@ def measured_on(best: Headline) -> str:
 def no_evaluation(facts: Facts) -> str:
     """Say what is known of a run that has never been evaluated."""
     said = "This run has not been evaluated yet."
-    if facts.last_train_loss is not None and math.isfinite(facts.last_train_loss):
-        said += f" Its last training loss, at step {number(facts.last_step)}, is {fixed(facts.last_train_loss)} nats per token."
-    elif facts.last_train_loss is not None:
-        said += f" Its last training loss is {facts.last_train_loss}."
+    loss = facts.last_train_loss
+    if loss is not None:
+        said += f" Its last training loss, at step {number(facts.last_step)}, is {fixed(loss)} nats per token."
     return said
 
 

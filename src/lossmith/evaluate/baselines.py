@@ -44,7 +44,7 @@ _COMPRESSORS = {"gzip": "gzip -9", "xz": "xz -9", "zstd": "zstd -19"}
 
 @dataclass(frozen=True)
 class Baseline:
-    """Name a figure to compare a loss with: nats per token and bits per UTF-8 byte of the same text, and its definition."""
+    """Name a figure to compare a loss with, in nats per token and bits per UTF-8 byte, and its definition."""
 
     name: str
     label: str
@@ -117,7 +117,7 @@ class PairCounts:
         return (self.after + 1) / (self.total + self.vocab)
 
     def witten_bell(self, keys: Ints) -> NDArray[np.float64]:
-        """p(after | before) of the pairs `keys`: (c(b, a) + T(b)·p(a)) / (c(b) + T(b)), T(b) the kinds of followers of b."""
+        """p(a | b) of the pairs `keys`: (c(b, a) + T(b)·p(a)) / (c(b) + T(b)), T(b) the kinds of followers of b."""
         before, after = keys // self.vocab, keys % self.vocab
         kinds, fallback = self.followers[before], self.add_one()[after]
         weight = self.before[before] + kinds

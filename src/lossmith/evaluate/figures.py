@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Describe a picture: lines, horizontal reference lines (label, value), steps where a value was not finite, axes."""
+    """Describe a picture: lines, horizontal reference lines (label, value), steps with a non-finite value, axes."""
 
     name: str
     title: str
@@ -42,6 +42,7 @@ class Panel:
     broken: tuple[int, ...] = ()
     log_x: bool = False
     log_y: bool = False
+    from_zero: bool = False
 
     def limits(self) -> tuple[float, float, float, float]:
         """Return x_min, x_max, y_min, y_max over all finite points and references, y with a margin."""
@@ -52,8 +53,9 @@ class Panel:
         if self.log_y:
             margin = (high / low) ** 0.05
             return float(x.min()), float(x.max()), low / margin, high * margin
+        low = min(low, 0.0) if self.from_zero else low
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-        return float(x.min()), float(x.max()), low - margin, high + margin
+        return float(x.min()), float(x.max()), low if self.from_zero else low - margin, high + margin
 
     def note(self) -> str:
         """Say in a sentence what the axes and the marks are."""
@@ -98,12 +100,12 @@ def side_panels(run: Run) -> list[Panel]:
     for name, role, title, unit in wanted:
         lines = _line(role, title.lower(), _curve(run, name))
         if lines:
-            panels.append(Panel(role, title, unit, lines))
+            panels.append(Panel(role, title, unit, lines, from_zero=True))
     return panels
 
 
 def smooth(values: Floats, window: int) -> Floats:
-    """Return the centred moving average over finite values, 2·window + 1 wide, narrower at the start; NaN stays NaN.
+    """Return the centred moving average over finite values, 2·window + 1 wide, narrower early on; NaN stays NaN.
 
     A centred mean does not lag behind a falling curve, as an exponential one does.
 
@@ -114,7 +116,8 @@ def smooth(values: Floats, window: int) -> Floats:
     sums = np.append(0.0, np.cumsum(np.where(finite, values, 0.0)))
     counts = np.append(0, np.cumsum(finite))
     at = np.arange(len(values))
-    start, stop = at - np.minimum(window, at), np.minimum(at + np.minimum(window, at) + 1, len(values))
+    reach = np.minimum(window, (at + 2) // 3)  # a steep start is not flattened, on a logarithmic axis neither
+    start, stop = at - reach, np.minimum(at + reach + 1, len(values))
     mean = (sums[stop] - sums[start]) / np.maximum(counts[stop] - counts[start], 1)
     return np.where(finite, mean, np.nan)
 
@@ -167,7 +170,7 @@ def _train_lines(curve: Curve | None) -> tuple[Line, ...]:
 
 
 def _references(baselines: Sequence[dict[str, Any]], shown: Floats) -> list[tuple[str, float]]:
-    """Only the reference lines inside the range of the curves (and a little beside it), so that they never squeeze it."""
+    """Only the reference lines inside the range of the curves, or a little beside it, so that they never squeeze it."""
     if not len(shown):
         return []
     slack = 0.1 * float(np.ptp(shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lossmith.errors import InputError
 from lossmith.evaluate.sampling import encode_context, max_positions
+from lossmith.runs import json_number
 
 if TYPE_CHECKING:
     from lossmith.data import Tokenizer
@@ -52,6 +53,11 @@ class NextTokens:
     entropy: float
     top: tuple[NextToken, ...]
     candidates: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON can carry them (non-finite numbers as strings)."""
+        data: dict[str, Any] = _jsonable(asdict(self))
+        return data
 
 
 def next_tokens(
@@ -124,3 +130,11 @@ def _log_probabilities(model: Any, ids: list[int], last: int) -> Floats:
 def _entropy(log_p: Floats) -> float:
     p = np.exp(log_p)
     return float(-np.sum(p * np.where(p > 0, log_p, 0)))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return json_number(value) if isinstance(value, float) else value

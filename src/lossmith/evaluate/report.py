@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from lossmith.evaluate._facts import Facts, gather
@@ -30,12 +29,12 @@ def _picture(facts: Facts) -> Path:
     beside = path.with_name(".loss.png.tmp")
     assert facts.loss_panel is not None
     write_png(facts.loss_panel, beside)
-    os.replace(beside, path)
+    beside.replace(path)
     return path
 
 
 def _text(path: Path, text: str) -> Path:
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
     return path

@@ -64,7 +64,7 @@ def sample_stream(
     seed: int = 0,
     stop_at_end: bool = True,
 ) -> Iterator[str]:
-    """Yield the prompt and then each piece of text as it is made, never splitting a character; arguments of `sample`."""
+    """Yield the prompt, then each piece of text as it is made, never splitting a character; arguments as `sample`."""
     _check(max_new_tokens, temperature, top_k, top_p)
     context = encode_context(tokenizer, prompt)
     return _pieces(
@@ -77,7 +77,7 @@ def sample_stream(
 
 
 def encode_context(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the tokens a model sees for `prompt`: the document mark, where there is one, and the tokens of the prompt."""
+    """Return the tokens a model sees for `prompt`: the document mark, where there is one, and those of the prompt."""
     start = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     context = start + [int(i) for i in tokenizer.encode(prompt)]
     if not context:
@@ -151,7 +151,7 @@ def _forward(model: Any, ids: list[int], cache: Any) -> tuple[Tensor, Any]:
 def _pieces(
     tokenizer: Tokenizer, prompt: str, context: list[int], tokens: Iterator[int], stop: int | None
 ) -> Iterator[str]:
-    """Yield the prompt and the text of whole characters; `before` lets a decoder see that it is not at a text's start."""
+    """Yield the prompt and whole characters; `before` lets a decoder see that it is not at the start of a text."""
     yield prompt
     before, held = context[-4:], list[int]()
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Curve JSON: the interchange form, `{"source": {...}, "train": [[step, loss], ...], "eval": ..., "lr": ..., "grad_norm": ...}`."""
+"""Curve JSON: the interchange form, `{"source": {...}, "train": [[step, loss], ...], "eval": ..., "lr": ...}`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = {"train": "loss", "eval": "eval_loss", "lr": "learning_rate", "grad_nor
 
 
 def to_curve_json(run: Run) -> dict[str, Any]:
-    """Return the run as a Curve JSON object: its loss, eval loss, learning rate and gradient norm, as far as it has them.
+    """Return the run as Curve JSON: its loss, eval loss, learning rate and gradient norm, as far as it has them.
 
     Non-finite numbers become the strings "nan", "inf", "-inf"; `json.dumps(..., allow_nan=False)` accepts the result.
 

@@ -16,8 +16,8 @@ from lossmith.runs._numbers import parse_number
 def read_run(folder: str | Path) -> Run:
     """Read the curves of a run folder from its metrics.jsonl, under the names they were logged with.
 
-    Every number of a line that has a step becomes a point of the curve of that name. A last line that a crash cut off is
-    left out; a broken line before it is a DataError that names file and line, as is a folder without metrics.jsonl.
+    Every number of a line that has a step becomes a point of the curve of that name. A last line that a crash cut off
+    is left out; a broken line before it is a DataError that names file and line, as is a folder without metrics.jsonl.
 
     >>> read_run("no/such/run")
     Traceback (most recent call last):
