@@ -18,7 +18,7 @@ Example = dict[str, npt.NDArray[Any]]
 
 
 class Blocks:
-    """Cut a split into disjoint windows of `block_size` predictions, met in a seeded order that can be entered anywhere.
+    """Cut a split into disjoint windows of `block_size` predictions, in a seeded order that can be entered anywhere.
 
     One epoch covers the split once, from an offset in [0, block_size) of its own, so that the cuts fall elsewhere in
     every epoch; what an offset leaves over (less than two blocks) is not seen in that epoch.

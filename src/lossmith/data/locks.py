@@ -7,11 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-try:
+fcntl: Any = None  # Windows: no lock; two builders of one store then each work in a folder of their own
+with contextlib.suppress(ImportError):
     import fcntl
-except ImportError:  # Windows: no lock; two builders of one store then each work in a folder of their own
-    fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".building-"
 

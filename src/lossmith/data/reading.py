@@ -8,6 +8,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lossmith.errors import DataError
 
@@ -31,10 +32,15 @@ def raw_blocks(path: Path, compression: str) -> Iterator[bytes]:
 
 
 def _plain_blocks(path: Path, compression: str) -> Iterator[bytes]:
-    opener = {"": open, ".gz": gzip.open, ".xz": lzma.open}[compression]
-    with opener(path, "rb") as file:
+    with _opened(path, compression) as file:
         while block := file.read(PIECE):
             yield block
+
+
+def _opened(path: Path, compression: str) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
+    if compression == ".gz":
+        return gzip.open(path, "rb")
+    return lzma.open(path, "rb") if compression == ".xz" else path.open("rb")
 
 
 def _zstd_blocks(path: Path) -> Iterator[bytes]:

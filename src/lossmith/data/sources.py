@@ -67,7 +67,8 @@ def _add_path(path: Path, found: Found) -> None:
 
 
 def _add_glob(pattern: str, found: Found) -> None:
-    matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    # Path.glob takes no absolute pattern
+    matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207
     if not matches:
         raise DataError(
             f"the pattern {pattern!r} matches no file; expected at least one. Quote it, and check the folder"

@@ -67,9 +67,7 @@ def byte_backend() -> Backend:
     """Return byte-level BPE without merges whose ids are the byte values."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    letters = _letters()
-    vocabulary = {letter: value for letter, value in letters.items()}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend = Tokenizer(models.BPE(vocab=_letters(), merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     return _with_end(backend)
@@ -122,7 +120,7 @@ def read_backend(folder: Path) -> Backend:
     except Exception as error:  # the library raises bare Exception for a broken file
         raise DataError(
             f"{str(folder)!r} holds no tokenizer that can be read: expected tokenizer.json, or files that "
-            f"transformers.AutoTokenizer loads; {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            f"transformers.AutoTokenizer loads; {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         ) from error
     backend.no_truncation()
     backend.no_padding()
@@ -143,8 +141,9 @@ def find_eos(folder: Path, backend: Backend) -> int | None:
     """Return the id of the token that ends a text: eos_token, else bos_token, else a usual name, else None."""
     named = [_named(folder, key) for key in ("eos_token", "bos_token")]
     for token in (*named, *_USUAL_EOS):
-        if token is not None and backend.token_to_id(token) is not None:
-            return int(backend.token_to_id(token))
+        number = None if token is None else backend.token_to_id(token)
+        if number is not None:
+            return int(number)
     return None
 
 

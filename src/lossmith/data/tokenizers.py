@@ -34,7 +34,7 @@ class Tokenizer:
     >>> Tokenizer.byte().encode("né").tolist()
     [110, 195, 169]
     >>> Tokenizer.char("hello").decode([0, 1, 2])
-    'eho'
+    'ehl'
     """
 
     def __init__(
