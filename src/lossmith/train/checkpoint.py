@@ -26,6 +26,14 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
+def save_weights(model: Any, folder: Path) -> None:
+    """Write model weights and configuration in one file each, as any Hugging Face tool loads them, without a bar."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model.save_pretrained(folder, max_shard_size="1000GB")
+
+
 def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state: dict[str, Any]) -> Path:
     """Write checkpoints/step-NNNNNN so that it either exists whole or not at all, and return it.
 
@@ -37,7 +45,7 @@ def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state:
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        model.save_pretrained(beside / "model", max_shard_size="1000GB")
+        save_weights(model, beside / "model")
         torch.save(optimizers.state_dict(), beside / "optimizer.pt")
         (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (beside / MANIFEST).write_text(json.dumps(_hashes(beside)), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from lossmith.train.schedule import learning_rate_factor
 from lossmith.train.signals import StopRequest
 
 Batch = dict[str, Tensor]
+EVAL_TOKENS = 16384  # in one forward pass of an evaluation: long enough for full speed, small beside the training pass
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Trainer:
         step = first_step - 1
         for step in range(first_step, self.total_steps + 1):
             stopping = self.train_step(step, stop)
-            if step % self.config.logging_steps == 0 or step == self.total_steps or stopping:
+            if step % self.config.logging_steps == 0 or step == self.total_steps:
                 self.log(step)
             if step % self.every("eval_steps", 10) == 0 and step != self.total_steps and not stopping:
                 self.evaluate(step, self.config.eval_max_tokens)
@@ -222,8 +223,8 @@ class Trainer:
                 self.objective,
                 self.store.validation,
                 self.store.tokenizer,
-                block_size=self.blocks.block_size,
-                batch_size=max(1, 16384 // self.blocks.block_size),
+                block_size=self.config.block_size or 512,
+                batch_size=max(1, EVAL_TOKENS // (self.config.block_size or 512)),
                 limit=limit,
                 document_mask=self.config.document_mask,
                 device=self.world.device,
@@ -251,7 +252,7 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint (first rank) while the others wait."""
         if self.world.leads:
-            state = {"tokens": self.counters.tokens, "seconds": self.counters.seconds, "logs": self.folder.sync()}
+            state = {"counters": asdict(self.counters), "window": asdict(self.window), "logs": self.folder.sync()}
             path: Path = save_checkpoint(self.folder.checkpoints, step, self.model, self.optimizers, state)
             prune(self.folder.checkpoints, self.config.save_total_limit)
             for reporter in self.reporters:

@@ -18,12 +18,12 @@ from lossmith.errors import LossmithError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.models import build_model, loss_path
 from lossmith.objectives import CausalObjective
-from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, publish
+from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, publish, save_weights
 from lossmith.train.config import TrainConfig
 from lossmith.train.distributed import World, world
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import fast_bf16, hardware
-from lossmith.train.loop import Counters, Trainer, evaluation_row
+from lossmith.train.loop import Counters, Trainer, Window, evaluation_row
 from lossmith.train.opening import new_or_resumed, now
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter, TensorBoardReporter
@@ -205,7 +205,7 @@ def _restore(session: Session, trainer: Trainer) -> int:
         return 1
     checkpoint = Path(session.config.resume_from_checkpoint)
     state = load_checkpoint(checkpoint, trainer.model, trainer.optimizers)
-    trainer.counters = Counters(tokens=state["tokens"], seconds=state["seconds"])
+    trainer.counters, trainer.window = Counters(**state["counters"]), Window(**state["window"])
     if session.world.leads:
         session.folder.rewind(state["logs"])
     session.tell(f"resuming after step {state['step']} from {checkpoint}")
@@ -215,7 +215,7 @@ def _restore(session: Session, trainer: Trainer) -> int:
 def _save_model(session: Session, trainer: Trainer) -> None:
     if session.world.leads:
         beside = session.folder.path / ".writing-model"
-        trainer.model.save_pretrained(beside)
+        save_weights(trainer.model, beside)
         trainer.store.tokenizer.save(beside)
         publish(beside, session.folder.path / "model")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossmith.errors import InputError
-from lossmith.losses.linear_cross_entropy._chunked import CHUNK_BYTES, ChunkedSum, Shape
+from lossmith.losses.linear_cross_entropy._chunked import ChunkedSum, Shape, chunk_rows
 from lossmith.total import Total
 
 
@@ -42,8 +42,8 @@ def linear_cross_entropy(
         hidden, target = hidden[keep], target[keep]
         weights = None if weights is None else weights[keep]
     _check_range(target, len(weight))
-    rows = max(1, CHUNK_BYTES // (4 * len(weight)))
-    value = ChunkedSum.apply(hidden, weight, bias, target, weights, Shape(softcap, logit_scale), rows)
+    shape = Shape(softcap, logit_scale)
+    value = ChunkedSum.apply(hidden, weight, bias, target, weights, shape, chunk_rows(len(weight)))
     counted = torch.tensor(len(target), device=value.device, dtype=value.dtype)
     return Total(value, counted if weights is None else weights.detach().sum(dtype=value.dtype))
 

@@ -12,6 +12,11 @@ from torch.autograd.function import once_differentiable
 CHUNK_BYTES = 32 * 2**20  # of float32 logits alive at once: fits a server's last-level cache, long enough for fast GEMMs
 
 
+def chunk_rows(vocabulary: int) -> int:
+    """Return how many rows of float32 logits fit into CHUNK_BYTES."""
+    return max(1, CHUNK_BYTES // (4 * vocabulary))
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What stands between the linear map and the softmax."""

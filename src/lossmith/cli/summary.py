@@ -1,0 +1,65 @@
+"""The last screen of a run: what the number is, beside what it must be compared with, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lossmith.train.folder import RunFolder
+
+
+def print_summary(path: Path) -> None:
+    """Print result, comparison, and where report, samples and model are."""
+    console = Console(highlight=False)
+    record = RunFolder(path).read_run()
+    result = record["result"]
+    console.print()
+    console.print(comparison(record))
+    console.print(
+        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/token · perplexity {result['eval_perplexity']:.2f}"
+        f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
+        f" ({result['eval_tokens']:,} tokens, {result['eval_bytes']:,} bytes) in {record['seconds']:.0f} s"
+    )
+    console.print()
+    for what, where in places(path):
+        console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
+
+
+def comparison(record: dict[str, Any]) -> Table:
+    """Return the table of baselines and the model, the most bits per byte first."""
+    result = record["result"]
+    ours = {"label": "this model", "nats_per_token": result["eval_loss"], "bits_per_byte": result["eval_bpb"]}
+    table = Table(title="what the number means (on the validation text)", title_justify="left", box=None)
+    table.add_column("")
+    table.add_column("nats/token", justify="right")
+    table.add_column("bits/byte", justify="right")
+    for row in sorted([*record["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or 0)):
+        style = "bold green" if row is ours else ""
+        table.add_row(row["label"], number(row["nats_per_token"]), number(row["bits_per_byte"]), style=style)
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return four decimals, or a dash where there is no number.
+
+    >>> number(1.23456), number(None)
+    ('1.2346', '–')
+    """
+    return "–" if value is None else f"{value:.4f}"
+
+
+def places(path: Path) -> list[tuple[str, str]]:
+    """Return what a run leaves and where: files first, then commands."""
+    run = shlex.quote(str(path))
+    return [
+        ("report", str(path / "report.html")),
+        ("curve", str(path / "loss.png")),
+        ("samples", str(path / "samples.jsonl")),
+        ("model", str(path / "model")),
+        ("write", f"lossmith sample {run} --prompt 'Once'"),
+        ("ask", f"lossmith next {run} 'Once upon a'"),
+    ]

@@ -1,0 +1,68 @@
+"""What a preset would cost on this machine: parameters counted, memory and time estimated from a measured GEMM rate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from lossmith.models.presets import PRESETS, Preset
+
+ASSUMPTIONS = (
+    "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one forward "
+    "pass (34 × width + 2 × heads × context values a token and layer, a block at a time in the loss). "
+    "time: 6 × parameters + 12 × layers × width × context FLOPs a token at half the GEMM rate measured here just now"
+)
+
+
+def estimates(*, vocab_size: int, batch_size: int | None = None) -> list[dict[str, Any]]:
+    """Return for every preset: name, parameters, memory_bytes, seconds_per_1000_steps, batch_size, block_size, assumptions.
+
+    Source of the formulas: https://arxiv.org/abs/2205.05198 (activations), https://arxiv.org/abs/2001.08361 (FLOPs).
+    """
+    rate = gemm_rate()
+    return [_estimate(name, preset, vocab_size, batch_size, rate) for name, preset in PRESETS.items()]
+
+
+def gemm_rate(size: int = 1024, repeats: int = 5) -> float:
+    """Measure float32 matrix products on the default device: floating-point operations a second (best of `repeats`)."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(size, size, device=device)
+    best = float("inf")
+    for _ in range(repeats + 1):  # the first one warms up, and is never the best
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _estimate(name: str, preset: Preset, vocab_size: int, batch_size: int | None, rate: float) -> dict[str, Any]:
+    from lossmith.models.build import preset_config
+
+    config = preset_config(preset, vocab_size, preset.block_size, None)
+    batch = batch_size or preset.options.get("per_device_train_batch_size", 8)
+    tokens, parameters = batch * preset.block_size, count_parameters(config)
+    flops = 6 * parameters + 12 * config.num_hidden_layers * config.hidden_size * preset.block_size
+    per_layer = 34 * config.hidden_size + 2 * config.num_attention_heads * preset.block_size
+    return {
+        "name": name,
+        "description": preset.description,
+        "parameters": parameters,
+        "memory_bytes": 16 * parameters + 4 * tokens * config.num_hidden_layers * per_layer,
+        "seconds_per_1000_steps": 1000 * tokens * flops / (rate / 2),
+        "batch_size": batch,
+        "block_size": preset.block_size,
+        "vocab_size": vocab_size,
+        "gemm_flops_per_second": rate,
+        "assumptions": ASSUMPTIONS,
+    }
+
+
+def count_parameters(config: Any) -> int:
+    """Return the number of parameters of a configuration, without allocating them."""
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(p.numel() for p in model.parameters())

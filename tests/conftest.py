@@ -1,0 +1,48 @@
+"""Shared by the tests: a cache of their own, one thread's worth of quiet, small real texts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from pydoc_data.topics import topics  # real English prose that every Python carries
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSMITH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def english() -> str:
+    """Some 60 kB of Python's own documentation."""
+    return "\n\n".join(topics[name] for name in sorted(topics))[:60_000]
+
+
+@pytest.fixture
+def text_file(tmp_path: Path, english: str) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(english, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> dict[str, object]:
+    """Options of a run that takes a second."""
+    return {
+        "tokenizer": "byte",
+        "block_size": 16,
+        "per_device_train_batch_size": 4,
+        "sample_tokens": 8,
+        "eval_max_tokens": 512,
+        "validation_fraction": 0.02,
+    }
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment for child processes: one thread each, so that two of them do not fight for two cores."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
