@@ -61,6 +61,8 @@ def _call(name: str, arguments: list[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
+    """Say what went wrong; under torchrun a wrong call is the same on every rank, and said once."""
     sys.stdout.flush()
-    print(f"lossmith: {message}", file=sys.stderr)
+    if code == 1 or os.environ.get("RANK", "0") == "0":
+        print(f"lossmith: {message}", file=sys.stderr)
     return code

@@ -13,7 +13,7 @@ def show_corpora(args: Any) -> None:
     """Show name, language, size, licence and package of every built-in corpus, and whether it is installed."""
     from lossmith.data import CORPORA
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": corpus.name,
             "language": corpus.language,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from lossmith.evaluate import Candidate, NextToken, NextTokens
 
-_BAR = 24
+_BAR = 20
 
 
 @dataclass
 class Args:
     """Show the most likely next tokens after a prompt, and what given continuations would cost."""
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
     """Run folder, its model/ folder, or the model/ folder of one of its checkpoints."""
-    prompt: Positional[str] = ""
+    prompt: Positional[Annotated[str, arg(metavar="PROMPT")]] = ""
     """Text before the next token; empty: the start of a document."""
     top: int = 10
     """How many of the most likely tokens to show."""
-    candidates: tuple[str, ...] = ()
+    candidates: Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT …]")] = ()
     """Continuations whose cost to show, in nats: --candidates light water fire."""
-    json: bool = False
+    json: FlagCreatePairsOff[bool] = False
     """Print one JSON object instead of tables."""
 
 
@@ -95,25 +95,27 @@ def _candidate_table(candidates: Sequence[Candidate]) -> Table:
 
     from lossmith.evaluate import visible
 
-    table = _table("continuation", "probability", "", "nats", "nats per token", "tokens")
+    # what a continuation is made of is worth a column only where it is more than itself
+    parts = any(len(candidate.ids) > 1 for candidate in candidates)
+    table = _table("continuation", "probability", "", "nats", *(("nats per token", "tokens") if parts else ()))
     most = max(candidate.probability for candidate in candidates) or 1.0
     for candidate in candidates:
+        made_of = Text("·".join(visible(token) for token in candidate.tokens), style="dim")
         table.add_row(
             Text(visible(candidate.text), style="bold"),
             f"{candidate.probability:.3g}",
-            Text(bar(candidate.probability / most), style="magenta"),
+            Text(bar(candidate.probability / most, 10 if parts else _BAR), style="magenta"),
             f"{candidate.nats:.3f}",
-            f"{candidate.nats_per_token:.3f}",
-            Text("·".join(visible(token) for token in candidate.tokens), style="dim"),
+            *((f"{candidate.nats_per_token:.3f}", made_of) if parts else ()),
         )
     return table
 
 
-def bar(part: float) -> str:
+def bar(part: float, width: int = _BAR) -> str:
     """Return a bar of `part` of the full width, in eighths of a character.
 
-    >>> bar(1.0) == "█" * 24, bar(0.5 / 24), bar(0.0)
+    >>> bar(1.0) == "█" * 20, bar(0.5 / 20), bar(0.0)
     (True, '▌', '')
     """
-    eighths = round(part * _BAR * 8)
+    eighths = round(part * width * 8)
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from lossmith.errors import InputError
 
@@ -17,7 +17,7 @@ from lossmith.errors import InputError
 class Args:
     """Continue a prompt with a trained model."""
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
     """Run folder, its model/ folder, or the model/ folder of one of its checkpoints."""
     prompt: str = ""
     """Text to continue; empty: the model begins a document."""
@@ -33,7 +33,7 @@ class Args:
     """The same seed gives the same text; sample number i uses seed + i."""
     num_samples: int = 1
     """How many samples to draw."""
-    json: bool = False
+    json: FlagCreatePairsOff[bool] = False
     """Print {"samples": [{"seed", "prompt", "text"}]} instead of text."""
 
 

@@ -52,9 +52,5 @@ def run(args: Args) -> None:
     from lossmith.train.reporter import make_reporter
     from lossmith.train.session import run_training
 
-    path = run_training(args.config(), [make_reporter(json_lines=args.json_lines)])
-    if not args.json_lines:
-        from lossmith.cli.summary import print_summary
-
-        print_summary(path)
+    run_training(args.config(), [make_reporter(json_lines=args.json_lines)])
     return None

@@ -13,7 +13,7 @@ from lossmith.models.presets import PRESETS, Preset
 def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None) -> Any:
     """Return a causal Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
-    Without weights the vocabulary becomes `vocab_size` and the positions at least `context`; weights are drawn from `seed`.
+    Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds.
     Errors: InputError for an unknown name, DataError for a folder that holds no readable config.json or does not fit.
     """
@@ -80,7 +80,9 @@ def _read_config(folder: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"--model {folder} must hold a config.json; found {_listing(folder)}") from None
     except (ValueError, KeyError) as error:
-        raise DataError(f"--model {folder}/config.json is not a configuration that transformers knows: {error}") from None
+        raise DataError(
+            f"--model {folder}/config.json is not a configuration that transformers knows: {error}"
+        ) from None
 
 
 def _listing(folder: Path) -> str:

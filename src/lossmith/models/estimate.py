@@ -10,14 +10,14 @@ import torch
 from lossmith.models.presets import PRESETS, Preset
 
 ASSUMPTIONS = (
-    "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one forward "
-    "pass (34 × width + 2 × heads × context values a token and layer, a block at a time in the loss). "
+    "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one "
+    "forward pass (34 × width + 2 × heads × context values a token and layer, a block at a time in the loss). "
     "time: 6 × parameters + 12 × layers × width × context FLOPs a token at half the GEMM rate measured here just now"
 )
 
 
 def estimates(*, vocab_size: int, batch_size: int | None = None) -> list[dict[str, Any]]:
-    """Return for every preset: name, parameters, memory_bytes, seconds_per_1000_steps, batch_size, block_size, assumptions.
+    """Return a dict for every preset: parameters, memory_bytes, seconds_per_1000_steps, …, and the assumptions made.
 
     Source of the formulas: https://arxiv.org/abs/2205.05198 (activations), https://arxiv.org/abs/2001.08361 (FLOPs).
     """

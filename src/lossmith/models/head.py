@@ -1,4 +1,4 @@
-"""Reach the last hidden states and the output head of any causal Hugging Face model, so that nobody needs its logits."""
+"""Reach the last hidden states and the output head of any causal Hugging Face model: nobody needs its logits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hidden_and_head(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Head
 
 
 def loss_path(model: Any) -> str:
-    """Say in words which way the loss takes: "hidden states" (logits never stored) or "logits" (the model hides its head)."""
+    """Say which way the loss takes: "hidden states" (logits never stored) or "logits" (the model hides its head)."""
     return "hidden states" if reachable(model) else "logits"
 
 

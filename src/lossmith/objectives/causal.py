@@ -20,7 +20,7 @@ class CausalObjective:
     """Next-token prediction over windows of consecutive tokens.
 
     Formula: ``Σₜ −ln p(xₜ₊₁ | x≤ₜ)`` in nats; every label other than −100 counts once.
-    Examples: {"tokens": int64[T+1]} and, to keep documents apart, {"documents": int32[T+1]}, the document of each token.
+    Examples: {"tokens": int64[T+1]}; to keep documents apart also {"documents": int32[T+1]}, each token's document.
     With "documents" a token attends within its document only and positions restart at each document.
 
     >>> batch = CausalObjective().batch([{"tokens": np.array([5, 6, 7])}], np.random.default_rng(0))
@@ -46,7 +46,7 @@ class CausalObjective:
         return {"causal": (batch["labels"] != -100).sum().to(torch.float32)}
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
-        """Return {"causal": Total} in nats over the labels of the batch; logits are only made where a model hides its head."""
+        """Return {"causal": Total} in nats over the labels; logits are only stored where a model hides its head."""
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         states, head = hidden_and_head(model, inputs)
         if head is None:

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
+from safetensors import SafetensorError
 
 from lossmith.errors import DataError, RunError
 
@@ -37,34 +39,39 @@ def save_weights(model: Any, folder: Path) -> None:
 def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state: dict[str, Any]) -> Path:
     """Write checkpoints/step-NNNNNN so that it either exists whole or not at all, and return it.
 
-    Holds model/ (save_pretrained), optimizer.pt, state.json and manifest.json. Random state needs no place: every step
+    Holds model/ (save_pretrained), optimizer.pt, state.json and manifest.json. Random state needs no place: each step
     seeds its own generators from (seed, rank, step). Errors: RunError when the disk refuses, naming the last good one.
     """
     final = folder / checkpoint_name(step)
-    beside = folder / f".writing-{final.name}"
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    with published(final, folder) as beside:
         save_weights(model, beside / "model")
         torch.save(optimizers.state_dict(), beside / "optimizer.pt")
         (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (beside / MANIFEST).write_text(json.dumps(_hashes(beside)), encoding="utf-8")
-        publish(beside, final)
-    except (OSError, RuntimeError) as error:  # torch.save and safetensors report a full disk as RuntimeError
-        shutil.rmtree(beside, ignore_errors=True)
-        last = newest_complete(folder)
-        kept = f"the last complete one is {last}" if last else "there is no earlier one"
-        raise RunError(f"could not save the checkpoint {final}: {error}; {kept}. Free space and resume.") from error
     return final
 
 
-def publish(beside: Path, final: Path) -> None:
-    """Make a finished folder appear under its name at once: fsync every file and folder, then rename."""
-    for path in [*_walk(beside), beside]:
-        _fsync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    beside.rename(final)
-    _fsync(final.parent)
+@contextmanager
+def published(final: Path, checkpoints: Path) -> Iterator[Path]:
+    """Give a folder beside `final` to write into; then fsync every file of it and rename it, so that it appears at once.
+
+    Errors: RunError when the disk refuses, naming the last good checkpoint; nothing half-written stays.
+    """
+    beside = final.with_name(f".writing-{final.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for path in [*_walk(beside), beside]:
+            _fsync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        beside.rename(final)
+        _fsync(final.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
+        shutil.rmtree(beside, ignore_errors=True)
+        last = newest_complete(checkpoints)
+        kept = f"the last complete checkpoint is {last}" if last else "there is no earlier checkpoint"
+        raise RunError(f"could not save {final}: {error}; {kept}. Free space and resume.") from error
 
 
 def prune(folder: Path, keep: int | None) -> None:
@@ -98,7 +105,9 @@ def find_checkpoint(wanted: str, run_folder: Path) -> Path:
         path = Path(wanted)
         if not is_complete(path):
             state = "is damaged: its files are not those of its manifest" if path.exists() else "does not exist"
-            raise DataError(f"--resume-from-checkpoint {path} {state}; leave the value out to take the newest complete one")
+            raise DataError(
+                f"--resume-from-checkpoint {path} {state}; leave the value out to take the newest complete one"
+            )
         return path
     newest = newest_complete(run_folder / "checkpoints")
     if newest is None:

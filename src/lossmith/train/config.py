@@ -1,4 +1,4 @@
-"""What a training run can be told; names are those of Hugging Face's TrainingArguments wherever the thing is the same."""
+"""What a training run can be told, named as in Hugging Face's TrainingArguments wherever the thing is the same."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class TrainConfig:
     num_train_epochs: float | None = None
     """Passes over the training text; --max-steps wins."""
     optim: Literal["sgd", "adam", "adamw", "muon"] | None = None
-    """Optimizer; muon: torch.optim.Muon for the hidden matrices, adamw for the rest. Default: the preset's, else adamw."""
+    """muon: torch.optim.Muon for the hidden matrices, adamw for the rest. Default: the preset's, else adamw."""
     learning_rate: float | None = None
     """Peak learning rate; with muon: that of the matrices. Default: the preset's, else 1e-3 (sgd 0.1, muon 0.02)."""
     adamw_learning_rate: float | None = None
-    """With muon: peak learning rate of what adamw updates (embeddings, head, norms). Default: the preset's, else 3e-3."""
+    """With muon: peak rate of what adamw updates (embeddings, head, norms). Default: the preset's, else 3e-3."""
     lr_scheduler_type: Literal["constant", "linear", "cosine", "wsd"] | None = None
     """Schedule after the warm-up; wsd: constant, then linear decay. Default: the preset's, else cosine."""
     warmup_steps: float | None = None
@@ -116,7 +116,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
     """
     preset = PRESETS.get(config.model)
     suited: dict[str, Any] = {"block_size": preset.block_size, **preset.options} if preset else {}
-    if config.optim is not None and config.optim != suited.get("optim"):  # rates belong to the optimizer they were tuned for
+    if config.optim is not None and config.optim != suited.get(
+        "optim"
+    ):  # rates belong to the optimizer they were tuned for
         suited = {key: value for key, value in suited.items() if "learning_rate" not in key}
     optim = config.optim or suited.get("optim", "adamw")
     if config.num_train_epochs is not None:

@@ -63,7 +63,7 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Join the process group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs), or stand alone."""
+    """Join the process group that torchrun announces (gloo on CPUs, nccl on GPUs), or stand alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device(f"cuda:{local}" if torch.cuda.is_available() else "cpu")

@@ -76,7 +76,9 @@ class RunFolder:
             self._files[name].write(json.dumps(jsonable(row), ensure_ascii=False) + "\n")
             self._files[name].flush()
         except OSError as error:
-            raise RunError(f"could not write {self.path}/{name}.jsonl: {error.strerror}. Free space and resume.") from error
+            raise RunError(
+                f"could not write {self.path}/{name}.jsonl: {error.strerror}. Free space and resume."
+            ) from error
 
     def sync(self) -> dict[str, int]:
         """Bring the logs to the disk and return their lengths in bytes, to be kept in the checkpoint."""

@@ -29,7 +29,7 @@ class TrainedRun:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The end of the run: eval_loss (nats per token), eval_perplexity, eval_bpb (bits per byte), …; None before it."""
+        """Result: eval_loss (nats per token), eval_perplexity, eval_bpb (bits per byte), …; None before the end."""
         return RunFolder(self.path).read_run().get("result") if (self.path / "run.json").exists() else None
 
     @property
@@ -50,13 +50,13 @@ class TrainedRun:
         return Tokenizer.load(self.model_folder)
 
     def sample(self, prompt: str = "", **options: Any) -> str:
-        """Let the model continue `prompt`; options as of lossmith.evaluate.sample (max_new_tokens, temperature, seed, …)."""
+        """Let the model continue `prompt`; options as of lossmith.evaluate.sample (max_new_tokens, temperature, …)."""
         from lossmith.evaluate import sample
 
         return sample(self.model, self.tokenizer, prompt, **options)
 
     def next(self, prompt: str, *, top: int = 10, candidates: Sequence[str] = ()) -> NextTokens:
-        """Return the most likely next tokens after `prompt`, and what each candidate continuation would cost in nats."""
+        """Return the most likely next tokens after `prompt`, and what each candidate would cost in nats."""
         from lossmith.evaluate import next_tokens
 
         return next_tokens(self.model, self.tokenizer, prompt, top=top, candidates=candidates)
@@ -77,5 +77,7 @@ def load_run(folder: str | Path) -> TrainedRun:
         return TrainedRun(path, path / "model")
     newest = newest_complete(path / "checkpoints")
     if newest is None:
-        raise DataError(f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})")
+        raise DataError(
+            f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})"
+        )
     return TrainedRun(path, newest / "model")

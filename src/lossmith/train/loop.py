@@ -77,7 +77,7 @@ class Trainer:
     last_loss: float | None = None
 
     def run(self, first_step: int, stop: StopRequest) -> int:
-        """Train from `first_step` to the end, or to the end of the step in which a stop was asked; return the last step."""
+        """Train from `first_step` to the end, or the end of the step in which a stop was asked; return the last step."""
         self.model.train()
         step = first_step - 1
         for step in range(first_step, self.total_steps + 1):
@@ -238,7 +238,11 @@ class Trainer:
         if self.config.sample_tokens and self.world.leads:
             prompt = self.config.sample_prompt
             text = sample(
-                self.model, self.store.tokenizer, prompt, max_new_tokens=self.config.sample_tokens, seed=self.config.seed
+                self.model,
+                self.store.tokenizer,
+                prompt,
+                max_new_tokens=self.config.sample_tokens,
+                seed=self.config.seed,
             )
             self.write("samples", {"step": step, "prompt": prompt, "text": text})
 

@@ -16,10 +16,12 @@ from lossmith.train.config import TrainConfig, option, resolve
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions
 
+# What may change between the parts of a run without making it another run.
 FREE_ON_RESUME = frozenset(
-    "output_dir resume_from_checkpoint max_steps num_train_epochs logging_steps eval_steps eval_max_tokens save_steps "
-    "save_total_limit sample_prompt sample_tokens report_to cache_dir num_workers".split()
-)  # what may change between the parts of a run without making it another run
+    ("output_dir", "resume_from_checkpoint", "max_steps", "num_train_epochs", "logging_steps", "eval_steps")
+    + ("eval_max_tokens", "save_steps", "save_total_limit", "sample_prompt", "sample_tokens", "report_to")
+    + ("cache_dir", "num_workers")
+)
 
 
 def new_or_resumed(config: TrainConfig) -> tuple[Path, TrainConfig, dict[str, Any]]:
@@ -57,7 +59,9 @@ def _resumed(config: TrainConfig) -> tuple[Path, TrainConfig, dict[str, Any]]:
     if clashes:
         told = ", ".join(f"{option(k)} {v!r} (the run has {getattr(before, k)!r})" for k, v in clashes.items())
         raise InputError(f"a resumed run keeps its options; got {told}. Leave them out, or start a new run")
-    merged = before.__class__(**asdict(before) | given | {"resume_from_checkpoint": str(checkpoint), "output_dir": str(path)})
+    merged = before.__class__(
+        **asdict(before) | given | {"resume_from_checkpoint": str(checkpoint), "output_dir": str(path)}
+    )
     return path, resolve(merged), record | {"status": "running", "error": None, "result": None}
 
 
@@ -66,7 +70,9 @@ def _run_of(config: TrainConfig) -> Path:
         return Path(config.output_dir)
     if config.resume_from_checkpoint not in ("latest", "true", "True"):
         return Path(str(config.resume_from_checkpoint)).resolve().parent.parent
-    raise InputError("--resume-from-checkpoint needs to know the run: add --output-dir RUN, or give the checkpoint's folder")
+    raise InputError(
+        "--resume-from-checkpoint needs to know the run: add --output-dir RUN, or give the checkpoint's folder"
+    )
 
 
 def _tuple(value: Any) -> Any:

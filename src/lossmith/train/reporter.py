@@ -19,6 +19,7 @@ from rich.table import Table
 
 from lossmith.errors import MissingPackageError
 from lossmith.train.folder import jsonable
+from lossmith.train.summary import print_summary
 
 SMOOTHING = 0.9  # weight of the past in the smoothed loss, per line of the log
 
@@ -149,9 +150,9 @@ class PlainReporter(Reporter):
 
     def _train(self, row: dict[str, Any]) -> None:
         self.message(
-            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/token  smoothed {self.story.smoothed:.4f}"
-            f"  lr {row['learning_rate']:.2e}  grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s"
-            f"  ETA {clock(self.story.remaining(self.total_steps))}"
+            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/token"
+            f"  smoothed {self.story.smoothed:.4f}  lr {row['learning_rate']:.2e}  grad norm {row['grad_norm']:.2f}"
+            f"  {row['tokens_per_second']:,.0f} tokens/s  ETA {clock(self.story.remaining(self.total_steps))}"
         )
 
     def _evaluation(self, row: dict[str, Any]) -> None:
@@ -162,11 +163,18 @@ class PlainReporter(Reporter):
         )
 
     def _sample(self, row: dict[str, Any]) -> None:
-        self.console.print(Panel(escape(row["text"].strip("\n")), title=f"sample at step {row['step']}", title_align="left"))
+        self.console.print(
+            Panel(escape(row["text"].strip("\n")), title=f"sample at step {row['step']}", title_align="left")
+        )
 
     def saved(self, path: Path) -> None:
         """Print where the checkpoint is."""
         self.message(f"saved {path}")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Print what the number means and where everything is."""
+        self.close()
+        print_summary(self.console, summary, Path(summary["run"]))
 
 
 @dataclass
@@ -221,7 +229,7 @@ class TensorBoardReporter(Reporter):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingPackageError("--report-to tensorboard needs the package: pip install tensorboard") from None
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Write scalars under their Hugging Face keys, samples as text."""

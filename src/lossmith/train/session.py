@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
@@ -18,7 +17,7 @@ from lossmith.errors import LossmithError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.models import build_model, loss_path
 from lossmith.objectives import CausalObjective
-from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, publish, save_weights
+from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, published, save_weights
 from lossmith.train.config import TrainConfig
 from lossmith.train.distributed import World, world
 from lossmith.train.folder import RunFolder
@@ -28,6 +27,7 @@ from lossmith.train.opening import new_or_resumed, now
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter, TensorBoardReporter
 from lossmith.train.signals import StopRequest
+
 
 class Interrupted(LossmithError):
     """The run was asked to stop and saved itself; the message holds the command that resumes it."""
@@ -59,8 +59,8 @@ class Session:
 def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
     """Train as the options say and return the run folder.
 
-    Errors: InputError and DataError for what was asked, NonFiniteError and RunError when the run fails, Interrupted after
-    Ctrl-C or SIGTERM (everything is saved). In each case run.json tells the status and the report is written.
+    Errors: InputError and DataError for what was asked, NonFiniteError and RunError when the run fails, Interrupted
+    after Ctrl-C or SIGTERM (everything is saved). In each case run.json tells the status and the report is written.
     """
     began = time.perf_counter()
     with world() as this, StopRequest() as stop:
@@ -181,7 +181,12 @@ def _total_steps(config: TrainConfig, blocks: Blocks, ranks: int) -> int:
 
 def _record_model(session: Session, trainer: Trainer, parameters: int) -> None:
     model, path = trainer.model, loss_path(trainer.model)
-    described = {"name": session.config.model, "class": type(model).__name__, "parameters": parameters, "loss_path": path}
+    described = {
+        "name": session.config.model,
+        "class": type(model).__name__,
+        "parameters": parameters,
+        "loss_path": path,
+    }
     session.update(
         model=described,
         hardware=hardware(session.world.device, session.world.size),
@@ -195,7 +200,9 @@ def _record_model(session: Session, trainer: Trainer, parameters: int) -> None:
         f"{trainer.total_steps:,} steps, {session.record['precision']}"
     )
     if path == "logits":
-        session.tell(f"{type(model).__name__} hides its output head: the loss is computed from stored logits (more memory)")
+        session.tell(
+            f"{type(model).__name__} hides its output head: the loss is computed from stored logits (more memory)"
+        )
 
 
 def _restore(session: Session, trainer: Trainer) -> int:
@@ -214,33 +221,35 @@ def _restore(session: Session, trainer: Trainer) -> int:
 
 def _save_model(session: Session, trainer: Trainer) -> None:
     if session.world.leads:
-        beside = session.folder.path / ".writing-model"
-        save_weights(trainer.model, beside)
-        trainer.store.tokenizer.save(beside)
-        publish(beside, session.folder.path / "model")
+        with published(session.folder.path / "model", session.folder.checkpoints) as beside:
+            save_weights(trainer.model, beside)
+            trainer.store.tokenizer.save(beside)
 
 
 def _finish(session: Session, trainer: Trainer, step: int, result: Evaluation) -> None:
     if not session.world.leads:
         return
-    row = evaluation_row(result)
-    summary = {**row, "train_loss": trainer.last_loss, "steps": step, "tokens": trainer.counters.tokens}
-    session.update(
-        status="finished",
-        finished=now(),
-        seconds=time.perf_counter() - session.began,
-        baselines=baselines(trainer.store),
-        result=summary,
-    )
-    files = write_report(session.folder.path)
-    told = {name: str(path) for name, path in files.items()}
+    row = {**evaluation_row(result), "train_loss": trainer.last_loss, "steps": step, "tokens": trainer.counters.tokens}
+    ended = {"status": "finished", "finished": now(), "seconds": time.perf_counter() - session.began}
+    session.update(**ended, baselines=baselines(trainer.store), result=row)
+    files = {name: str(path) for name, path in write_report(session.folder.path).items()}
+    summary = {
+        **row,
+        **ended,
+        "baselines": session.record["baselines"],
+        "run": str(session.folder.path),
+        "files": files,
+    }
     for reporter in session.reporters:
-        reporter.finish({**summary, "status": "finished", "run": str(session.folder.path), "files": told})
+        reporter.finish(summary)
 
 
 def _stopped(session: Session, trainer: Trainer, step: int, by: str) -> None:
     session.update(
-        status="stopped", finished=now(), seconds=time.perf_counter() - session.began, baselines=baselines(trainer.store)
+        status="stopped",
+        finished=now(),
+        seconds=time.perf_counter() - session.began,
+        baselines=baselines(trainer.store),
     )
     if session.world.leads:
         write_report(session.folder.path)

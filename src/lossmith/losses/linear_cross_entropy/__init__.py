@@ -43,7 +43,9 @@ def linear_cross_entropy(
         weights = None if weights is None else weights[keep]
     _check_range(target, len(weight))
     shape = Shape(softcap, logit_scale)
-    value = ChunkedSum.apply(hidden, weight, bias, target, weights, shape, chunk_rows(len(weight)))
+    value: Tensor = ChunkedSum.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, target, weights, shape, chunk_rows(len(weight))
+    )
     counted = torch.tensor(len(target), device=value.device, dtype=value.dtype)
     return Total(value, counted if weights is None else weights.detach().sum(dtype=value.dtype))
 
@@ -60,7 +62,7 @@ def _check(hidden: Tensor, weight: Tensor, target: Tensor, weights: Tensor | Non
 
 
 def _check_range(target: Tensor, vocabulary: int) -> None:
-    if len(target) and not (0 <= int(target.min()) and int(target.max()) < vocabulary):
+    if len(target) and not (int(target.min()) >= 0 and int(target.max()) < vocabulary):
         bad = target[(target < 0) | (target >= vocabulary)][0].item()
         raise InputError(
             f"target must be in [0, {vocabulary}) or −100; got {bad}: tokenizer and model differ in vocabulary"

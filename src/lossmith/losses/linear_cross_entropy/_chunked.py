@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = 32 * 2**20  # of float32 logits alive at once: fits a server's last-level cache, long enough for fast GEMMs
+CHUNK_BYTES = (
+    32 * 2**20
+)  # of float32 logits alive at once: fits a server's last-level cache, long enough for fast GEMMs
 
 
 def chunk_rows(vocabulary: int) -> int:
@@ -90,7 +92,7 @@ class ChunkedSum(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         grad_h, grad_w, grad_b = ctx.saved_tensors
         grad_h = None if grad_h is None else (grad_h * upstream).to(grad_h.dtype)

@@ -9,35 +9,29 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.train.folder import RunFolder
 
-
-def print_summary(path: Path) -> None:
+def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     """Print result, comparison, and where report, samples and model are."""
-    console = Console(highlight=False)
-    record = RunFolder(path).read_run()
-    result = record["result"]
     console.print()
-    console.print(comparison(record))
+    console.print(comparison(result))
+    bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
     console.print(
-        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/token · perplexity {result['eval_perplexity']:.2f}"
-        f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
-        f" ({result['eval_tokens']:,} tokens, {result['eval_bytes']:,} bytes) in {record['seconds']:.0f} s"
+        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/token"
+        f" · perplexity {result['eval_perplexity']:.2f}{bits} ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     console.print()
     for what, where in places(path):
         console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
 
 
-def comparison(record: dict[str, Any]) -> Table:
+def comparison(result: dict[str, Any]) -> Table:
     """Return the table of baselines and the model, the most bits per byte first."""
-    result = record["result"]
     ours = {"label": "this model", "nats_per_token": result["eval_loss"], "bits_per_byte": result["eval_bpb"]}
     table = Table(title="what the number means (on the validation text)", title_justify="left", box=None)
     table.add_column("")
     table.add_column("nats/token", justify="right")
     table.add_column("bits/byte", justify="right")
-    for row in sorted([*record["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or 0)):
+    for row in sorted([*result["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or 0)):
         style = "bold green" if row is ours else ""
         table.add_row(row["label"], number(row["nats_per_token"]), number(row["bits_per_byte"]), style=style)
     return table

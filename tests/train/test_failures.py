@@ -1,0 +1,115 @@
+"""What goes wrong in a run is stopped in time, named, and costs nothing that was saved."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lossmith
+from lossmith.errors import InputError, NonFiniteError
+from lossmith.train.checkpoint import newest_complete
+
+Options = dict[str, Any]
+
+
+def test_a_non_finite_gradient_stops_before_the_update(tmp_path: Path, text_file: Path, tiny_options: Options) -> None:
+    run = tmp_path / "run"
+    explosive = {"optim": "sgd", "learning_rate": 1e25, "warmup_steps": 0, "max_grad_norm": 0.0}
+    with pytest.raises(NonFiniteError) as caught:
+        lossmith.train(
+            text_file, output_dir=str(run), max_steps=50, save_steps=1, logging_steps=1, **tiny_options | explosive
+        )
+    message = str(caught.value)
+    step = int(message.split()[1].rstrip(":"))
+    assert 1 < step < 50
+    assert f"the weights are those of step {step - 1}" in message
+    assert "blocks" in message
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert (record["status"], record["error"]) == ("failed", message)
+    kept = newest_complete(run / "checkpoints")
+    assert kept is not None
+    assert kept.name == f"step-{step - 1:06d}"
+    assert all(torch.isfinite(w).all() for w in load_file(kept / "model" / "model.safetensors").values())
+    assert (run / "report.html").exists()
+
+
+def test_a_non_finite_loss_names_term_and_batch(tmp_path: Path, text_file: Path, tiny_options: Options) -> None:
+    start = lossmith.train(text_file, output_dir=str(tmp_path / "start"), max_steps=1, **tiny_options)
+    poisoned = start.model
+    with torch.no_grad():
+        poisoned.model.norm.weight[0] = float("nan")
+    poisoned.save_pretrained(tmp_path / "poisoned")
+    start.tokenizer.save(tmp_path / "poisoned")
+    options = tiny_options | {"model": str(tmp_path / "poisoned"), "gradient_accumulation_steps": 2}
+    with pytest.raises(
+        NonFiniteError, match=r"step 1: the loss term 'causal' is nan in micro-batch 1 of 2 \(blocks 0 to 3"
+    ):
+        lossmith.train(text_file, output_dir=str(tmp_path / "run"), max_steps=3, **options)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tmp_path: Path, text_file: Path, tiny_options: Options, environment: dict[str, str]
+) -> None:
+    """The limit on file size stands for the disk: any write past it fails with an OSError, as on a full one."""
+    run = tmp_path / "run"
+    options = [
+        part
+        for key, value in (tiny_options | {"max_steps": 40, "save_steps": 5}).items()
+        for part in (f"--{key}", str(value))
+    ]
+    call = [sys.executable, "-m", "lossmith", "train", str(text_file), "--output-dir", str(run), *options]
+    assert subprocess.run(call, env=environment, capture_output=True, check=False).returncode == 0
+    before = newest_complete(run / "checkpoints")
+    limit = (resource.RLIMIT_FSIZE, (2**20, 2**20))
+    resumed = [sys.executable, "-m", "lossmith", "train", "--output-dir", str(run), "--resume-from-checkpoint"]
+    done = subprocess.run(
+        [*resumed, "--max-steps", "80"], env=environment, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(*limit),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"could not save {run}/checkpoints/step-000045" in done.stderr
+    assert f"the last complete checkpoint is {before}" in done.stderr
+    assert newest_complete(run / "checkpoints") == before
+    again = subprocess.run(
+        [*resumed, "--max-steps", "50"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"learning_rate": -1.0}, r"--learning-rate must be more than 0; got -1\.0"),
+        ({"learning_rate": float("nan")}, r"--learning-rate must be more than 0; got nan"),
+        ({"max_steps": 0}, r"--max-steps must be at least 1; got 0"),
+        ({"optim": "adan"}, r"--optim must be one of sgd, adam, adamw, muon; got 'adan'"),
+        ({"lr_scheduler_type": "cosin"}, r"--lr-scheduler-type must be one of .*; got 'cosin'"),
+        ({"model": "nanoo"}, r"--model must be one of nano.*Did you mean 'nano'\?"),
+        ({"model": "."}, r"must hold a config\.json"),
+        ({"max_step": 3}, r"no option 'max_step'\. Did you mean 'max_steps'\?"),
+        ({"block_size": 10**7}, r"block"),
+        ({"adam_beta2": 1.0}, r"--adam-beta2 must be in \[0, 1\); got 1\.0"),
+        ({"sample_tokens": -1}, r"--sample-tokens must be 0 or more; got -1"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_file: Path, options: Options, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        lossmith.train(text_file, **{"tokenizer": "byte", "max_steps": 1} | options)
+
+
+def test_an_output_folder_that_cannot_be_written(text_file: Path) -> None:
+    with pytest.raises(InputError, match="--output-dir /proc/nothing cannot be written"):
+        lossmith.train(text_file, output_dir="/proc/nothing", max_steps=1)
