@@ -29,10 +29,9 @@ def build(
     config: DataConfig, found: Found, evaluation: Found, work: Path, fingerprint: str, progress: Progress
 ) -> None:
     """Fill the folder `work` with a finished store."""
-    spool = Spool(work / "text.utf8", characters=kind_of(config.tokenizer) == "char")
     sources = found.sources + evaluation.sources
-    counts = read_all(spool, sources, config, work, progress)
-    spool.finish()
+    with Spool(work / "text.utf8", characters=kind_of(config.tokenizer) == "char") as spool:
+        counts = read_all(spool, sources, config, work, progress)
     if not len(spool):
         raise DataError(f"the input has no text: {', '.join(_names(sources))} hold 0 characters. Give files with text")
     train, validation, how = split(spool, config, sum(counts[len(found.sources) :]))

@@ -55,7 +55,10 @@ class Spool:
                 self._seen[np.frombuffer(text.encode("utf-32-le"), np.uint32)] = True
         self._close_document()
 
-    def finish(self) -> None:
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Close the file; from here on it is only read."""
         self._file.close()
 
