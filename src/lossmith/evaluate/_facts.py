@@ -42,6 +42,11 @@ class Row:
     bits: float | None
     definition: str
 
+    @property
+    def size(self) -> float:
+        """What rows are ordered by: bits per byte, which any two of them share, else nats per token."""
+        return self.nats if self.bits is None else self.bits
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -75,10 +80,13 @@ class Facts:
         if curve is None or not len(curve):
             return None
         loss, step = float(curve.value[-1]), int(curve.step[-1])
-        bits = self.run.curves.get("eval_bpb")
-        matching = bits is not None and len(bits) and int(bits.step[-1]) == step
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return Headline(loss, perplexity, float(bits.value[-1]) if bits and matching else None, None, None, step, False)
+        bits, tokens, n_bytes = (self._logged(name, step) for name in ("eval_bpb", "eval_tokens", "eval_bytes"))
+        perplexity = math.exp(loss) if not loss > 700 else math.inf
+        return Headline(loss, perplexity, bits, _whole(tokens), _whole(n_bytes), step, False)
+
+    def _logged(self, name: str, step: int) -> float | None:
+        curve = self.run.curves.get(name)
+        return float(curve.value[-1]) if curve is not None and int(curve.step[-1]) == step else None
 
     @property
     def last_train_loss(self) -> float | None:
@@ -99,7 +107,7 @@ class Facts:
 
     @cached_property
     def comparison(self) -> list[Row]:
-        """The baselines and the model, worst first, by bits per byte (by nats per token where those are unknown)."""
+        """The baselines and the model, worst first."""
         rows = [
             Row(b["name"], b["label"], float(b["nats_per_token"]), float(b["bits_per_byte"]), b["definition"])
             for b in self.baselines
@@ -108,7 +116,7 @@ class Facts:
         if best and best.loss is not None and math.isfinite(best.loss):
             definition = "cross-entropy of the validation tokens under the model"
             rows.append(Row(OURS, "this model", best.loss, best.bits_per_byte, definition))
-        return sorted(rows, key=lambda row: -row.nats)
+        return sorted(rows, key=lambda row: -row.size)
 
     @cached_property
     def loss_panel(self) -> Panel | None:
@@ -173,16 +181,16 @@ def gather(folder: Path) -> Facts:
 
 
 def _from_result(result: dict[str, Any]) -> Headline:
-    def whole(key: str) -> int | None:
-        value = parse_number(result.get(key))
-        return int(value) if value is not None and math.isfinite(value) else None
-
     return Headline(
         parse_number(result.get("eval_loss")),
         parse_number(result.get("eval_perplexity")),
         parse_number(result.get("eval_bpb")),
-        whole("eval_tokens"),
-        whole("eval_bytes"),
-        whole("steps"),
+        _whole(parse_number(result.get("eval_tokens"))),
+        _whole(parse_number(result.get("eval_bytes"))),
+        _whole(parse_number(result.get("steps"))),
         True,
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return int(value) if value is not None and math.isfinite(value) else None

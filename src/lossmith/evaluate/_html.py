@@ -40,11 +40,11 @@ def _section(title: str, *parts: str) -> list[str]:
 def _header(facts: Facts) -> list[str]:
     status = text(facts.status)
     error = f'<pre class="error" dir="auto">{text(str(facts.info["error"]))}</pre>' if facts.info.get("error") else ""
-    said = text(STATUS.get(facts.status, facts.status))
-    note = "" if facts.status == "finished" else f"<p>This run is {said}.</p>"
+    note = f"<p>{STATUS[facts.status]}</p>" if facts.status in STATUS else ""
+    said = " · ".join(f"<span>{text(part)}</span>" for part in overview(facts))
     return [
         f'<header><p class="kind">lossmith report</p><h1 dir="auto">{text(facts.name)}</h1>',
-        f'<p class="overview"><span class="status {status}">{status}</span> {text(overview(facts))}</p>',
+        f'<p class="overview"><span class="status {status}">{status}</span> {said}</p>',
         f"{note}{error}</header>",
     ]
 
@@ -65,20 +65,17 @@ def _comparison(facts: Facts) -> list[str]:
     rows = facts.comparison
     if not rows:
         return []
-    widest = max(row.nats for row in rows)
-    body = "".join(_comparison_row(row, widest) for row in rows)
+    body = "".join(_comparison_row(row, row.size / (rows[0].size or 1)) for row in rows)
     head = '<tr><th>what</th><th class="n">nats per token</th><th class="n">bits per byte</th></tr>'
     said = "Worst first; shorter is better. Entropies of the training text are in-sample, the rest is held out."
-    return _section(
-        "What to compare it with", said, f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
-    )
+    table = f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
+    return _section("What to compare it with", f"<p>{said}</p>", table)
 
 
-def _comparison_row(row: Row, widest: float) -> str:
+def _comparison_row(row: Row, part: float) -> str:
     ours = ' class="ours"' if row.name == OURS else ""
-    width = 100 * max(row.nats, 0) / widest if widest > 0 else 0
     return (
-        f'<tr{ours}><td><b>{text(row.label)}</b><i class="bar"><i style="width:{width:.1f}%"></i></i>'
+        f'<tr{ours}><td><b>{text(row.label)}</b><i class="bar"><i style="width:{100 * part:.1f}%"></i></i>'
         f"<small>{text(row.definition)}</small></td>"
         f'<td class="n">{fixed(row.nats)}</td><td class="n">{fixed(row.bits)}</td></tr>'
     )
@@ -154,4 +151,4 @@ def _tables(facts: Facts) -> list[str]:
     for title, rows in tables(facts):
         body = "".join(f'<tr><th>{text(key)}</th><td dir="auto">{text(value)}</td></tr>' for key, value in rows)
         out.append(f'<div><h3>{title}</h3><table class="facts">{body}</table></div>')
-    return _section("Details", f'<div class="grid">{"".join(out)}</div>') if out else []
+    return _section("Details", f'<div class="details">{"".join(out)}</div>') if out else []

@@ -13,7 +13,7 @@ def markdown(facts: Facts) -> str:
     """Return the report as Markdown; text of the run (samples, options) can not break out of its cell or block."""
     parts = [
         f"# {inline(facts.name)}",
-        inline(overview(facts)),
+        inline(" · ".join(overview(facts))),
         *_status(facts),
         *_headline(facts),
         *_comparison(facts),
@@ -32,7 +32,7 @@ def inline(text: str) -> str:
     >>> inline("a|b <script> *x*")
     'a\\\\|b \\\\<script> \\\\*x\\\\*'
     """
-    return re.sub(r"([\\`*_\[\]<|#&])", r"\\\1", re.sub(r"\s+", " ", clean(text)))
+    return re.sub(r"([\\`*\[\]<|#&]|(?<!\w)_|_(?!\w))", r"\\\1", re.sub(r"\s+", " ", clean(text)))
 
 
 def fenced(text: str, language: str = "") -> str:
@@ -50,7 +50,7 @@ def _table(head: list[str], rows: list[list[str]], right: int = 0) -> str:
 
 
 def _status(facts: Facts) -> list[str]:
-    out = [] if facts.status == "finished" else [f"**This run is {STATUS.get(facts.status, inline(facts.status))}.**"]
+    out = [f"**{STATUS[facts.status]}**"] if facts.status in STATUS else []
     return out + ([fenced(str(facts.info["error"]))] if facts.info.get("error") else [])
 
 
@@ -103,7 +103,7 @@ def _commands(facts: Facts) -> list[str]:
 def _settings(facts: Facts) -> list[str]:
     rows = []
     for name, value, default, changed in facts.settings():
-        cells = [f"`{name}`", inline(plain(value)), inline(plain(default)) if changed else ""]
+        cells = [inline(name), inline(plain(value)), inline(plain(default)) if changed else ""]
         rows.append([cells[0], f"**{cells[1]}**", cells[2]] if changed else cells)
     return (
         ["## Settings", "Bold: other than the default.", _table(["option", "value", "default"], rows)] if rows else []

@@ -76,5 +76,8 @@ def _line(axes: Axes, line: Line) -> None:
 
 
 def _label(axes: Axes, x: float, y: float, text: str, colour: str, ha: str, va: str) -> None:
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=ha, va=va, fontsize=8.5, color=colour, bbox=box)
+    from matplotlib.patheffects import withStroke
+
+    where: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": ha, "va": va}
+    halo = [withStroke(linewidth=3, foreground="white")]
+    axes.annotate(text, (x, y), (-2, 2), fontsize=8.5, color=colour, path_effects=halo, **where)

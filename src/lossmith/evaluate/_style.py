@@ -39,6 +39,8 @@ h3 small, figcaption, small, .kind, .overview { color: var(--soft); font-weight:
 small { font-size: .8rem; line-height: 1.4 }
 p { margin: .5rem 0 }
 .kind { font-size: .8rem; letter-spacing: .08em; text-transform: uppercase; margin: 0 0 .3rem }
+.overview span { white-space: nowrap; display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
+  vertical-align: bottom }
 .lead { font-size: 1.1rem }
 .status { display: inline-block; padding: 0 .65em; margin-right: .35em; border-radius: 1em; font-size: .85rem;
   border: 1px solid currentColor }
@@ -89,7 +91,8 @@ pre mark { background: none; color: var(--mark); font-weight: 700 }
 .samples li::before { content: ""; position: absolute; left: -28px; top: .5em; width: 10px; height: 10px;
   border-radius: 50%; background: var(--raw) }
 .samples li:last-child::before { background: var(--train) }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 0 28px }
+.details { columns: 330px; column-gap: 28px } .details div { break-inside: avoid; padding-bottom: .8rem }
+.details h3 { margin-top: 0 }
 .facts { font-size: .9rem } .facts th { font-weight: 400; color: var(--soft); width: 45% }
 .facts td { overflow-wrap: anywhere }
 .facts th { overflow-wrap: anywhere } .facts .ours td:nth-child(2) { font-weight: 600; color: var(--ours) }
@@ -97,7 +100,7 @@ details { margin-top: .6rem } summary { cursor: pointer; color: var(--soft); pad
 @media (max-width: 560px) {
   main { padding: 24px 14px 48px } h1 { font-size: 1.7rem } .wide { display: none } .narrow { display: block }
   figure { padding: 2px 10px 10px } .n { width: 4.6em } .cards { grid-template-columns: 1fr; gap: 8px }
-  .cards li { padding: 10px 14px } .cards strong { font-size: 1.9rem } .grid { grid-template-columns: 1fr }
+  .cards li { padding: 10px 14px } .cards strong { font-size: 1.9rem }
 }
 @media print { body { background: #fff } details > * { display: block } }
 """

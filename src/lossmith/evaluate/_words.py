@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from typing import Any
 
 from lossmith.evaluate._facts import Facts, Headline
 from lossmith.evaluate._text import clean, duration, fixed, number, size
 
 STATUS = {
-    "finished": "finished",
-    "stopped": "stopped before its end",
-    "failed": "failed",
-    "running": "still running",
-    "unknown": "of unknown status",
+    "stopped": "This run was stopped before its end.",
+    "failed": "This run failed.",
+    "running": "This run has not ended yet.",
 }
 
 
@@ -47,8 +45,8 @@ def no_evaluation(facts: Facts) -> str:
     return said
 
 
-def overview(facts: Facts) -> str:
-    """Say in one line what was trained on what, for how long."""
+def overview(facts: Facts) -> list[str]:
+    """Say in a few words each what was trained, on what, and for how long."""
     model, data, result = (facts.info.get(key) or {} for key in ("model", "data", "result"))
     parts = []
     if model.get("parameters"):
@@ -63,7 +61,7 @@ def overview(facts: Facts) -> str:
         parts.append(f"{number(steps)} steps")
     if facts.info.get("seconds") is not None:
         parts.append(duration(float(facts.info["seconds"])))
-    return " · ".join(parts)
+    return parts
 
 
 def count(value: float) -> str:
@@ -86,10 +84,10 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return clean(", ".join(value)) or "—"
-    if isinstance(value, (list, dict)):
-        return clean(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value) or "—"
+    if isinstance(value, dict):
+        return ", ".join(f"{clean(str(key))}: {plain(item)}" for key, item in value.items()) or "—"
     return repr(value) if isinstance(value, float) else number(value)
 
 
@@ -108,8 +106,6 @@ def tables(facts: Facts) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _command(argv: Any) -> str | None:
-    import shlex
-
     return shlex.join(map(str, argv)) if isinstance(argv, list) else argv
 
 

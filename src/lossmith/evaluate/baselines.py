@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 
 MAX_TOKENS = 50_000_000  # counted of each split: enough for two digits of any figure here, and seconds, not minutes
-_CHUNK = 1 << 20  # pairs in memory at a time
 _DENSE = 1 << 21  # up to this many possible pairs a table of all of them is the fastest (measured: 1,448 token types)
 
 _LABELS = {
@@ -131,21 +130,21 @@ class PairCounts:
         return np.where(self.keys[at] == keys, self.counts[at], 0)
 
 
-def count_pairs(tokens: NDArray[Any], vocab: int) -> PairCounts:
-    """Count the pairs of neighbouring tokens, at most the first `MAX_TOKENS`, in flat memory.
+def count_pairs(tokens: NDArray[Any], vocab: int, *, chunk: int = 1 << 20) -> PairCounts:
+    """Count the pairs of neighbouring tokens, at most the first `MAX_TOKENS`, `chunk` pairs in memory at a time.
 
     >>> table = count_pairs(np.array([0, 1, 0, 1, 1]), 2)
     >>> table.keys.tolist(), table.counts.tolist()
     ([1, 2, 3], [2, 1, 1])
     """
-    chunks = _pair_chunks(tokens[:MAX_TOKENS], vocab)
+    chunks = _pair_chunks(tokens[:MAX_TOKENS], vocab, chunk)
     keys, counts = _count_dense(chunks, vocab) if vocab * vocab <= _DENSE else _count_sparse(chunks)
     return PairCounts(vocab, keys, counts)
 
 
-def _pair_chunks(tokens: NDArray[Any], vocab: int) -> Iterator[Ints]:
-    for start in range(0, len(tokens) - 1, _CHUNK):
-        part = tokens[start : start + _CHUNK + 1].astype(np.int64)
+def _pair_chunks(tokens: NDArray[Any], vocab: int, size: int) -> Iterator[Ints]:
+    for start in range(0, len(tokens) - 1, size):
+        part = tokens[start : start + size + 1].astype(np.int64)
         yield part[:-1] * vocab + part[1:]
 
 

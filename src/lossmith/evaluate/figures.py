@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 _LOG_Y = 10  # largest / smallest value from which on the y axis is logarithmic
 _LOG_X = 20  # last / first step from which on the x axis may be, and …
 _EARLY = 2 / 3  # … is when so much of the fall happens in the first tenth of the steps
+_SMOOTHED = 60  # points from which on a smoothed line says more than the points themselves
 _REFERENCES = {"uniform": "ln V (know nothing)", "unigram": "unigram model", "bigram": "bigram model"}
 
 
@@ -70,7 +71,7 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
     """Return the training and validation loss with the baselines that lie in their range; None without any point.
 
     The y axis is logarithmic when the largest loss is 10 × the smallest or more; the step axis when the last step is
-    20 × the first or more and two thirds of the fall happen in the first tenth of the steps.
+    20 × the first (which is above 0) or more and two thirds of the fall happen in the first tenth of the steps.
     """
     train, evals = _curve(run, "loss"), _curve(run, "eval_loss")
     lines = [*_train_lines(train), *_line("eval", "validation", evals)]
@@ -85,7 +86,7 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
         tuple(lines),
         tuple(_references(baselines, shown)),
         tuple(int(s) for c in (train, evals) if c for s in c.step[~np.isfinite(c.value)]),
-        log_x=_falls_early(train if train is not None and len(train) > 2 else evals),
+        log_x=all(line.x.min() > 0 for line in lines) and _falls_early(train if train is not None else evals),
         log_y=len(shown) > 0 and shown.min() > 0 and bool(shown.max() >= _LOG_Y * shown.min()),
     )
 
@@ -93,7 +94,7 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
 def side_panels(run: Run) -> list[Panel]:
     """Return the panels of learning rate and of speed, those that the run has."""
     wanted = (
-        ("learning_rate", "lr", "Learning rate", "per step"),
+        ("learning_rate", "lr", "Learning rate", ""),
         ("tokens_per_second", "speed", "Speed", "tokens per second"),
     )
     panels = []
@@ -160,7 +161,7 @@ def _line(role: str, label: str, curve: Curve | None) -> tuple[Line, ...]:
 def _train_lines(curve: Curve | None) -> tuple[Line, ...]:
     if curve is None:
         return ()
-    if len(curve) < 20:
+    if len(curve) < _SMOOTHED:
         return _line("train", "training", curve)
     window = max(1, len(curve) // 60)
     return (
