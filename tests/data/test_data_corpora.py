@@ -17,7 +17,7 @@ MARKUP = {
     "bible": r"<\w|\bGodcreated",
     "wordnet": r"^\d{8}|\|",
     "tang300": r"\x1b|^%",
-    "manpages-zh": r"^\.[A-Z]{2} |\\f[BIPR]",
+    "manpages-zh": r"\\f[BIPR]",
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossmith.data import Tokenizer
+from lossmith.data import Tokenizer, word_cache
 from lossmith.data.encoding import safe_cut
+from lossmith.data.word_cache import WordCache
 from lossmith.errors import DataError, InputError
 
 TEXT = "Hello\r\nwörld 中文床前明月 😀👩‍🚀 <|endoftext|>  x's don't\t\n\n y é e\u0301 \ufeff 12345 -- !?\n"
@@ -128,6 +129,24 @@ def test_a_cut_before_white_space_changes_no_token(text: str) -> None:
     assert 0 < cut <= len(text)
     whole = BPE.encode(text).tolist()
     assert BPE.encode(text[:cut]).tolist() + BPE.encode(text[cut:]).tolist() == whole
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    texts=st.lists(st.text(alphabet="ab1.!'床 \n\r\t\x0b\x1c\x85\xa0\u2028\u3000", max_size=30), min_size=1, max_size=5)
+)
+def test_the_word_cache_changes_no_token(texts: list[str]) -> None:
+    cache = WordCache(BPE.encode_batch)
+    for _ in range(2):
+        assert [ids.tolist() for ids in cache(texts)] == [BPE.encode(text).tolist() for text in texts]
+
+
+def test_the_word_cache_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_cache, "_KEEP_WORDS", 3)
+    cache = WordCache(BPE.encode_batch)
+    for text in ("one two three four five six", "seven eight", "one two"):
+        assert cache([text])[0].tolist() == BPE.encode(text).tolist()
+        assert len(cache._numbers) <= 8
 
 
 def test_training_is_deterministic() -> None:

@@ -159,9 +159,9 @@ _ALL = (
         install="apt-get install manpages-zh",
         approx_bytes=4_150_000,
         description="704 manual pages, modern technical Chinese",
-        find=lambda: places.shared("man/zh_CN"),
-        read=readers.manual_pages,
-        version=lambda place: places.debian_version(place, "manpages-zh"),
+        find=lambda: places.shared("man/zh_CN/man7/utf-8.7.gz"),  # other packages put pages there too
+        read=lambda page: readers.manual_pages(page.parents[1]),
+        version=lambda page: f"{places.debian_version(page, 'manpages-zh')}-{places.count_files(page.parents[1])}",
     ),
 )
 

@@ -63,6 +63,11 @@ def debian_version(place: Path, package: str) -> str:
     return f"{package}-{status.st_size}-{int(status.st_mtime)}"
 
 
+def count_files(folder: Path) -> int:
+    """Return how many files a folder holds, where several packages share it."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
 def distribution_version(name: str) -> str:
     """Return the version of an installed Python package."""
     from importlib.metadata import version

@@ -126,7 +126,7 @@ def plain_manual(roff: str) -> str:
 
 def _plain_line(line: str) -> str | None:
     if line.startswith((".", "'")):
-        macro, _, line = line[1:].strip().partition(" ")
+        macro, _, line = re.sub(r'\\".*', "", line[1:]).strip().partition(" ")
         if macro not in ("SH", "SS", "B", "I", "BR", "BI", "RB", "IR", "IB", "RI", "IP", "TP", "SM", "Nm", "Fl", "Ar"):
             return "" if macro in ("PP", "P", "LP", "sp") else None
         line = line.replace('"', "")

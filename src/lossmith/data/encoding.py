@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,11 +12,14 @@ import numpy as np
 
 from lossmith.data.spool import Offsets, Part
 from lossmith.data.tokenizers import Ids, Tokenizer
+from lossmith.data.word_cache import WordCache
 
 # Measured on two cores with bpe:1024: 16 KiB chunks in groups of 1 MiB give 9.8 MB/s; one group of 4 MiB gives 6.7 and
 # holds 150 MB more (an Encoding of the library takes about 100 bytes a token). Its threads reach what two processes
-# would (1.9 times one core) and cost no start-up, so there are no processes here.
+# would (1.9 times one core) and cost no start-up, so there are no processes here. On few cores, knowing the words
+# already met is faster still (see `WordCache`).
 GROUP = 1 << 20
+FEW_WORKERS = 5
 _CHUNK = {"bpe": 1 << 14, "hf": 1 << 18}
 
 # What bpe learns from, at most, in bytes spread evenly over the training part: more text changes the merges hardly,
@@ -67,9 +71,17 @@ def learning_texts(path: Path, part: Part, tick: Callable[[int], None]) -> Itera
     period = max(GROUP * total // LEARN_FROM, GROUP)
     for _, text in chunks(path, part, 1 << 16):
         if done % period < GROUP:
-            yield text
+            yield from _short(text)
         done += len(text.encode())
         tick(done)
+
+
+def _short(text: str, size: int = 1 << 10) -> Iterator[str]:
+    # without white space a text is one word, and learning takes time with the square of its length (64 KiB: 20 s)
+    while text:
+        cut = safe_cut(text[:size]) if len(text) > size else len(text)
+        yield text[:cut]
+        text = text[cut:]
 
 
 def write_tokens(
@@ -79,11 +91,12 @@ def write_tokens(
     dtype = token_dtype(tokenizer)
     mark = [] if tokenizer.eos_id is None else [np.array([tokenizer.eos_id], np.uint32)]
     bounds, at, done = array("q"), 0, 0
+    encode = encoder(tokenizer, workers)
     with target.open("wb") as out:
         for group in _groups(chunks(path, part, _CHUNK.get(tokenizer.kind, GROUP))):
             texts = [text for _, text in group]
             arrays: list[Ids] = []
-            for (first, _), ids in zip(group, _encode(tokenizer, texts, workers), strict=True):
+            for (first, _), ids in zip(group, encode(texts), strict=True):
                 if first:
                     bounds.append(at)
                     arrays += mark
@@ -101,10 +114,16 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype[np.uint16] | np.dtype[np.uint3
     return np.dtype(np.uint16) if tokenizer.vocab_size <= 2**16 else np.dtype(np.uint32)
 
 
-def _encode(tokenizer: Tokenizer, texts: list[str], workers: int) -> Iterable[Ids]:
-    # the library takes as many threads as there are texts and cores: fewer texts at a time, fewer threads
-    for start in range(0, len(texts), workers):
-        yield from tokenizer.encode_batch(texts[start : start + workers])
+def encoder(tokenizer: Tokenizer, workers: int) -> Callable[[list[str]], list[Ids]]:
+    """Return what encodes texts fastest with so many workers; the ids are the same."""
+
+    def threads(texts: list[str]) -> list[Ids]:
+        # the library takes a thread for each core: only fewer texts at a time make it take fewer
+        width = workers if workers < (os.cpu_count() or 1) else max(len(texts), 1)
+        starts = range(0, len(texts), width)
+        return [ids for start in starts for ids in tokenizer.encode_batch(texts[start : start + width])]
+
+    return WordCache(threads) if tokenizer.kind == "bpe" and workers < FEW_WORKERS else threads
 
 
 def _groups(pieces: Iterator[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]]]:
