@@ -19,7 +19,9 @@ from lossmith.total import Total
 OPTIONS: list[dict[str, Any]] = [{}, {"softcap": 3.0}, {"logit_scale": 0.5}, {"softcap": 5.0, "logit_scale": 2.0}]
 
 
-def example(dtype: torch.dtype = torch.float64, rows: int = 23, width: int = 6, vocabulary: int = 11) -> dict[str, Tensor]:
+def example(
+    dtype: torch.dtype = torch.float64, rows: int = 23, width: int = 6, vocabulary: int = 11
+) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return {
         "hidden": torch.randn(rows, width, dtype=dtype, requires_grad=True),
@@ -58,8 +60,13 @@ def test_the_softcap_is_in_the_formula() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_low_precision_is_as_good_as_the_plain_formula(dtype: torch.dtype) -> None:
     exact = example()
-    low = {k: v.detach().to(dtype).requires_grad_(v.requires_grad) if v.is_floating_point() else v for k, v in exact.items()}
-    same = {k: v.detach().double().requires_grad_(v.requires_grad) if v.is_floating_point() else v for k, v in low.items()}
+    low = {
+        k: v.detach().to(dtype).requires_grad_(v.requires_grad) if v.is_floating_point() else v
+        for k, v in exact.items()
+    }
+    same = {
+        k: v.detach().double().requires_grad_(v.requires_grad) if v.is_floating_point() else v for k, v in low.items()
+    }
     truth = results(reference(**same), same)
     ours = results(linear_cross_entropy(**low), low)
     plain = results(reference(**low), low)
@@ -84,7 +91,9 @@ def test_nothing_counted_is_zero_with_zero_gradients() -> None:
     total = linear_cross_entropy(**inputs)
     assert total.weight == 0
     assert total.mean() == 0
-    assert all(not g.any() for g in torch.autograd.grad(total.mean(), [inputs["hidden"], inputs["weight"], inputs["bias"]]))
+    assert all(
+        not g.any() for g in torch.autograd.grad(total.mean(), [inputs["hidden"], inputs["weight"], inputs["bias"]])
+    )
 
 
 @given(cut=st.integers(0, 23))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -17,6 +18,9 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line; exit code 0: done, 1: the run failed, 2: the call was wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows a question mark
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -61,9 +61,9 @@ def show_models(args: Any) -> None:
     return console.print(rows[0]["assumptions"], style="dim")
 
 
-def _vocabulary(tokenizer: str | None) -> int:
+def _vocabulary(tokenizer: str | None) -> int | None:
     kind, _, size = (tokenizer or "").partition(":")
-    return int(size) if kind == "bpe" and size.isdigit() else {"byte": 257}.get(kind, 1024)
+    return int(size) if kind == "bpe" and size.isdigit() else {"byte": 257}.get(kind)
 
 
 def _duration(seconds: float) -> str:

@@ -16,11 +16,11 @@ class Args(TrainConfig):
 
     inputs: tyro.conf.Positional[tuple[str, ...]] = ("shakespeare",)
     """Files, folders, globs, "-" for stdin, or the name of a built-in corpus (--list-corpora)."""
-    json_lines: Annotated[bool, tyro.conf.arg(name="json")] = False
+    json_lines: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """One JSON object a line instead of text for people."""
-    list_corpora: bool = False
+    list_corpora: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show the built-in corpora and leave."""
-    list_models: bool = False
+    list_models: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show the model presets, with memory and time on this machine, and leave."""
 
     def config(self) -> TrainConfig:

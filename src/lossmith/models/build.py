@@ -9,6 +9,8 @@ from typing import Any
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.models.presets import PRESETS, Preset
 
+LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
+
 
 def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None) -> Any:
     """Return a causal Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
@@ -51,24 +53,39 @@ def _fitting(vocab_size: int, context: int, end_id: int | None) -> dict[str, Any
 
 def _from_preset(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:
     model = _instantiate(preset_config(preset, vocab_size, context, end_id))
-    if preset.zero_init:
-        _zero_residual_projections(model)
+    if preset.scaled_init:
+        _scaled_init(model)
     return model
 
 
 def _instantiate(config: Any) -> Any:
     from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_config(config)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention(config))
 
 
-def _zero_residual_projections(model: Any) -> None:
+def attention(config: Any) -> str | None:
+    """Return the attention that trains fastest here: on a CPU and short contexts plain products, else torch's choice.
+
+    Measured on two EPYC cores at 128 tokens: the backward pass of torch's fused CPU attention takes 3–5 × the plain one.
+    """
     import torch
 
+    short = (getattr(config.get_text_config(), "max_position_embeddings", None) or 0) <= LONGEST_PLAIN_ATTENTION
+    return "eager" if short and not torch.cuda.is_available() else None
+
+
+def _scaled_init(model: Any) -> None:
+    """Draw matrices at std 0.5/√fan_in and embeddings at 0.5; start the head and the residual projections at zero."""
+    import torch
+
+    zero = ("o_proj.weight", "down_proj.weight", "lm_head.weight")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith(zero):
                 parameter.zero_()
+            elif parameter.ndim == 2:
+                parameter.normal_(std=0.5 if "embed" in name else 0.5 * parameter.shape[1] ** -0.5)
 
 
 def _read_config(folder: Path) -> Any:
@@ -111,4 +128,6 @@ def _continue_from(folder: Path, vocab_size: int, context: int) -> Any:
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention(_read_config(folder))
+    )

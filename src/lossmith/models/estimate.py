@@ -16,7 +16,7 @@ ASSUMPTIONS = (
 )
 
 
-def estimates(*, vocab_size: int, batch_size: int | None = None) -> list[dict[str, Any]]:
+def estimates(*, vocab_size: int | None = None, batch_size: int | None = None) -> list[dict[str, Any]]:
     """Return a dict for every preset: parameters, memory_bytes, seconds_per_1000_steps, …, and the assumptions made.
 
     Source of the formulas: https://arxiv.org/abs/2205.05198 (activations), https://arxiv.org/abs/2001.08361 (FLOPs).
@@ -37,9 +37,10 @@ def gemm_rate(size: int = 1024, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def _estimate(name: str, preset: Preset, vocab_size: int, batch_size: int | None, rate: float) -> dict[str, Any]:
+def _estimate(name: str, preset: Preset, vocab_size: int | None, batch_size: int | None, rate: float) -> dict[str, Any]:
     from lossmith.models.build import preset_config
 
+    vocab_size = vocab_size or preset.vocab_size
     config = preset_config(preset, vocab_size, preset.block_size, None)
     batch = batch_size or preset.options.get("per_device_train_batch_size", 8)
     tokens, parameters = batch * preset.block_size, count_parameters(config)

@@ -61,14 +61,14 @@ class TrainConfig:
     """Schedule after the warm-up; wsd: constant, then linear decay. Default: the preset's, else cosine."""
     warmup_steps: float | None = None
     """Steps of linear warm-up; below 1: a fraction of all steps. Default: the preset's, else 0.05."""
-    decay_fraction: float = 0.2
-    """Part of all steps that wsd spends decaying."""
+    decay_fraction: float | None = None
+    """Part of all steps that wsd spends decaying; default: the preset's, else 0.2."""
     min_lr_rate: float = 0.0
     """Learning rate at the end as a fraction of the peak."""
     weight_decay: float | None = None
     """Decoupled weight decay of matrices; default: the preset's, else 0.1."""
-    adam_beta1: float = 0.9
-    """First-moment decay."""
+    adam_beta1: float | None = None
+    """First-moment decay; default: the preset's, else 0.9."""
     adam_beta2: float | None = None
     """Second-moment decay; default: the preset's, else 0.95."""
     adam_epsilon: float = 1e-8
@@ -143,7 +143,9 @@ def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "weight_decay": 0.1,
+        "adam_beta1": 0.9,
         "adam_beta2": 0.95,
+        "decay_fraction": 0.2,
     }
 
 

@@ -41,7 +41,9 @@ class TrainedRun:
     def model(self) -> Any:
         """The Hugging Face model, in evaluation mode."""
         from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         return AutoModelForCausalLM.from_pretrained(self.model_folder).eval()
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -10,17 +12,29 @@ from typing import Any
 
 import torch
 
-SMALL_MODEL = (
-    5_000_000  # parameters below which bf16 autocast gains nothing on a CPU (measured: 1.0× at 0.8M, 1.8× at 10M)
-)
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
-def fast_bf16(device: torch.device, parameters: int) -> bool:
-    """Tell whether bfloat16 autocast is the faster choice for a model of that size on this device."""
+def fast_bf16(device: torch.device) -> bool:
+    """Tell whether this device multiplies bfloat16 matrices in hardware; where it does, autocast is the faster choice.
+
+    Measured on two EPYC cores (AVX-512 bf16): 2.2 × the steps of float32 at 0.8M parameters, 1.8 × at 10M.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(supported) and parameters >= SMALL_MODEL
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed instead of returning it to the kernel: each step needs the same buffers again.
+
+    Measured: 3–10 % faster steps and half the time of an evaluation on two cores (page faults). Elsewhere: no effect.
+    Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28)):
+            libc.mallopt(parameter, value)
 
 
 def hardware(device: torch.device, world_size: int) -> dict[str, Any]:

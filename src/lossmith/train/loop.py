@@ -180,7 +180,7 @@ class Trainer:
             kind=self.config.lr_scheduler_type or "cosine",
             warmup=self.config.warmup_steps or 0.0,
             min_rate=self.config.min_lr_rate,
-            decay_fraction=self.config.decay_fraction,
+            decay_fraction=self.config.decay_fraction or 0.0,
         )
 
     def finish_step(self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, seconds: float) -> None:

@@ -56,7 +56,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
 
 
 def _adam_options(config: TrainConfig) -> dict[str, Any]:
-    return {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_epsilon, "fused": True}
+    return {"betas": (config.adam_beta1 or 0.0, config.adam_beta2 or 0.0), "eps": config.adam_epsilon, "fused": True}
 
 
 def _decay_groups(named: list[tuple[str, nn.Parameter]], config: TrainConfig) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from lossmith.errors import MissingPackageError
+from lossmith.evaluate import visible_controls
 from lossmith.train.folder import jsonable
 from lossmith.train.summary import print_summary
 
@@ -164,7 +165,11 @@ class PlainReporter(Reporter):
 
     def _sample(self, row: dict[str, Any]) -> None:
         self.console.print(
-            Panel(escape(row["text"].strip("\n")), title=f"sample at step {row['step']}", title_align="left")
+            Panel(
+                escape(visible_controls(row["text"]).strip("\n")),
+                title=f"sample at step {row['step']}",
+                title_align="left",
+            )
         )
 
     def saved(self, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
-from lossmith.errors import LossmithError
+from lossmith.errors import DataError, LossmithError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.models import build_model, loss_path
 from lossmith.objectives import CausalObjective
@@ -21,7 +21,7 @@ from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, p
 from lossmith.train.config import TrainConfig
 from lossmith.train.distributed import World, world
 from lossmith.train.folder import RunFolder
-from lossmith.train.hardware import fast_bf16, hardware
+from lossmith.train.hardware import fast_bf16, hardware, keep_freed_memory
 from lossmith.train.loop import Counters, Trainer, Window, evaluation_row
 from lossmith.train.opening import new_or_resumed, now
 from lossmith.train.optim import build_optimizers
@@ -63,6 +63,7 @@ def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
     after Ctrl-C or SIGTERM (everything is saved). In each case run.json tells the status and the report is written.
     """
     began = time.perf_counter()
+    keep_freed_memory()
     with world() as this, StopRequest() as stop:
         if not this.leads:
             reporters = []
@@ -119,23 +120,36 @@ def _train(session: Session, stop: StopRequest) -> None:
 
 
 def _open_data(session: Session) -> TokenStore:
-    """Open the token store; the first rank builds it while the others wait."""
+    """Open the token store; the first rank builds it while the others wait for its place, or for its error."""
+    agreed: list[Any] = [None]
+    if session.world.leads:
+        agreed = [_shared(lambda: _build_or_find(session).path)]
+    if session.world.size > 1:
+        dist.broadcast_object_list(agreed)
+    if isinstance(agreed[0], LossmithError):
+        raise agreed[0]
+    # Another machine may not see the first one's cache, and then makes its own.
+    store = TokenStore(agreed[0]) if agreed[0].exists() else open_store(session.config.data())
+    session.update(data=store.meta, fingerprint=store.fingerprint)
+    return store
+
+
+def _build_or_find(session: Session) -> TokenStore:
+    """Return the store of the options; a resumed run takes its own, which standard input could not give twice."""
+    data, recorded = session.config.data(), session.record.get("fingerprint")
+    if recorded and (data.cache / "stores" / recorded).exists():
+        return TokenStore(data.cache / "stores" / recorded)
 
     def progress(what: str, done: int, total: int | None) -> None:
         for reporter in session.reporters:
             reporter.building(what, done, total)
 
-    agreed: list[Any] = [None]
-    store = None
-    if session.world.leads:
-        store = _shared(lambda: open_store(session.config.data(), progress))
-        agreed = [store if isinstance(store, LossmithError) else None]
-    if session.world.size > 1:
-        dist.broadcast_object_list(agreed)
-    if isinstance(agreed[0], LossmithError):
-        raise agreed[0]
-    store = store or open_store(session.config.data())
-    session.update(data=store.meta, fingerprint=store.fingerprint)
+    store = open_store(data, progress)
+    if recorded not in (None, store.fingerprint):
+        raise DataError(
+            f"the text is not the one this run was trained on (the tokens of {recorded} are no longer in {data.cache}): "
+            "give the same files back, or start a new run"
+        )
     return store
 
 
@@ -154,7 +168,7 @@ def _make_trainer(session: Session, store: TokenStore) -> tuple[Trainer, int]:
     optimizers = build_optimizers(model, config)
     blocks = Blocks(store.train, context, seed=config.seed, document_mask=config.document_mask)
     parameters = sum(p.numel() for p in model.parameters())
-    bf16 = config.bf16 if config.bf16 is not None else fast_bf16(session.world.device, parameters)
+    bf16 = config.bf16 if config.bf16 is not None else fast_bf16(session.world.device)
     trainer = Trainer(
         model,
         CausalObjective(),
