@@ -1,0 +1,22 @@
+"""Run every benchmark (make bench); rows go to benchmarks/results/. About half an hour on two quiet cores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ALL = ("startup.py", "loop_overhead.py", "shakespeare.py", "memory_tokenize.py --save")
+
+
+def main() -> None:
+    """Run them one after the other; stop at the first that fails."""
+    here = Path(__file__).parent
+    for line in ALL:
+        name, *options = line.split()
+        print(f"{name} …", file=sys.stderr)
+        subprocess.run([sys.executable, str(here / name), *options], check=True)
+
+
+if __name__ == "__main__":
+    main()
