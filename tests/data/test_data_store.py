@@ -217,6 +217,23 @@ def test_a_single_line_is_read_in_pieces(tmp_path: Path) -> None:
     assert max(len(text.encode()) for _, text in pieces) < (1 << 14) + 4
 
 
+def test_bpe_learns_from_stretches_of_all_of_a_large_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding_module, "GROUP", 1 << 16)
+    monkeypatch.setattr(encoding_module, "LEARN_AT_MOST", 4 << 16)
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{i:07d} " for i in range(1 << 18)))  # 2 MiB
+    part = encoding_module.Part(np.array([0]), np.array([1 << 21]))
+    ticks: list[int] = []
+    pieces = list(encoding_module.learning_texts(path, part, ticks.append))
+    numbers = [int(number) for piece in pieces for number in piece.split()]
+    assert sum(map(len, pieces)) <= 5 << 16
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] == 0
+    assert numbers[-1] > 0.7 * (1 << 18)
+    assert max(map(len, pieces)) <= 1 << 10
+    assert ticks[-1] == 1 << 21
+
+
 def test_an_unfinished_store_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no finished token store"):
         TokenStore(tmp_path)

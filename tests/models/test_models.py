@@ -148,7 +148,7 @@ def test_pretrained_weights_are_continued_from(tmp_path: Path) -> None:
 def test_models_that_do_not_exist_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"got '125n'\. Did you mean '125m'\?"):
         build_model("125n", vocab_size=10, context=8)
-    with pytest.raises(DataError, match="must hold a config.json; found an empty folder"):
+    with pytest.raises(DataError, match=r"must hold a config\.json; found an empty folder"):
         build_model(str(tmp_path), vocab_size=10, context=8)
     (tmp_path / "config.json").write_text("{ not json", encoding="utf-8")
     with pytest.raises(DataError, match="is not a configuration that transformers knows"):

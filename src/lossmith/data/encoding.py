@@ -12,7 +12,7 @@ import numpy as np
 
 from lossmith.data.spool import Offsets, Part
 from lossmith.data.tokenizers import Ids, Tokenizer
-from lossmith.data.word_cache import WordCache
+from lossmith.data.word_cache import EDGE, WordCache
 
 # Measured on two cores with bpe:1024: 16 KiB chunks in groups of 1 MiB give 9.8 MB/s; one group of 4 MiB gives 6.7 and
 # holds 150 MB more (an Encoding of the library takes about 100 bytes a token). Its threads reach what two processes
@@ -22,9 +22,11 @@ GROUP = 1 << 20
 FEW_WORKERS = 5
 _CHUNK = {"bpe": 1 << 14, "hf": 1 << 18}
 
-# What bpe learns from, at most, in bytes spread evenly over the training part: more text changes the merges hardly,
-# and the library holds every distinct word in memory, which for Chinese (long words) is most of the text.
-LEARN_FROM = 16 * 2**20
+# What bpe learns from, in bytes spread evenly over the training part. The library holds every distinct word in memory
+# at about 60 times its size, and Chinese, with its long words, is almost all distinct: so the bound is on distinct
+# words, guessed from the first megabyte.
+LEARN_DISTINCT = 8 * 2**20
+LEARN_AT_MOST = 64 * 2**20
 
 
 def chunks(path: Path, part: Part, size: int) -> Iterator[tuple[bool, str]]:
@@ -66,14 +68,26 @@ def safe_cut(text: str) -> int:
 
 
 def learning_texts(path: Path, part: Part, tick: Callable[[int], None]) -> Iterator[str]:
-    """Yield at most LEARN_FROM bytes of a part, in stretches spread evenly over it."""
+    """Yield what bpe learns from: at most LEARN_AT_MOST bytes of a part, in stretches spread evenly over it."""
     total, done = part.n_bytes, 0
-    period = max(GROUP * total // LEARN_FROM, GROUP)
+    period = max(GROUP * total // _learn_from(path, part), GROUP)
     for _, text in chunks(path, part, 1 << 16):
         if done % period < GROUP:
             yield from _short(text)
         done += len(text.encode())
         tick(done)
+
+
+def _learn_from(path: Path, part: Part) -> int:
+    words: set[str] = set()
+    size = 0
+    for _, text in chunks(path, part, 1 << 16):
+        words.update(EDGE.split(text))
+        size += len(text.encode())
+        if size >= GROUP:
+            break
+    distinct = sum(len(word.encode()) for word in words)
+    return min(LEARN_DISTINCT * size // max(distinct, 1), LEARN_AT_MOST)
 
 
 def _short(text: str, size: int = 1 << 10) -> Iterator[str]:

@@ -13,7 +13,7 @@ from lossmith.data.tokenizers import Ids
 # GPT-2's pattern always ends a token where white space follows something else, whatever comes before or after: the
 # tokens of a text are those of its pieces between such places. (Only space and line feed count here, since Python and
 # the library do not agree on every rarer kind of white space.)
-_EDGE = re.compile(r"(?<=\S)(?=[ \n])")
+EDGE = re.compile(r"(?<=\S)(?=[ \n])")
 _KEEP_WORDS, _KEEP_TOKENS = 1 << 18, 1 << 20
 
 
@@ -32,7 +32,7 @@ class WordCache:
         """Return the ids of each text."""
         if len(self._numbers) > _KEEP_WORDS or len(self._tokens) > _KEEP_TOKENS:
             self._forget()  # so that memory stays flat where few words come twice, as in Chinese
-        pieces = [_EDGE.split(text) for text in texts]
+        pieces = [EDGE.split(text) for text in texts]
         self._learn(pieces)
         numbers = np.fromiter(map(self._numbers.__getitem__, chain.from_iterable(pieces)), np.int64)
         lengths = self._lengths[numbers]

@@ -67,7 +67,7 @@ def _instantiate(config: Any) -> Any:
 def attention(config: Any) -> str | None:
     """Return the attention that trains fastest here: on a CPU and short contexts plain products, else torch's choice.
 
-    Measured on two EPYC cores at 128 tokens: the backward pass of torch's fused CPU attention takes 3–5 × the plain one.
+    Measured on two EPYC cores at 128 tokens: torch's fused CPU attention takes 3–5 × as long in the backward pass.
     """
     import torch
 

@@ -20,7 +20,8 @@ def train(*inputs: str | Path, json_lines: bool = False, **options: Any) -> Trai
     """Train a causal language model on text and return the run (`.result`, `.sample()`, `.next()`, `.report`).
 
     Minimises ``Σ −ln p(token | tokens before it)`` in nats per token. `inputs`: files, folders, globs or names of
-    built-in corpora; `options`: the fields of lossmith.train.config.TrainConfig, named as Hugging Face's TrainingArguments.
+    built-in corpora; `options`: the fields of lossmith.train.config.TrainConfig, named as in Hugging Face's
+    TrainingArguments.
     Errors: InputError and DataError for what was asked, RunError (NonFiniteError) when the run fails.
 
     >>> import lossmith

@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state:
 
 @contextmanager
 def published(final: Path, checkpoints: Path) -> Iterator[Path]:
-    """Give a folder beside `final` to write into; then fsync every file of it and rename it, so that it appears at once.
+    """Give a folder beside `final` to write into; then fsync every file of it and rename it: it appears at once.
 
     Errors: RunError when the disk refuses, naming the last good checkpoint; nothing half-written stays.
     """

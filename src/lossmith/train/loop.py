@@ -77,7 +77,7 @@ class Trainer:
     last_loss: float | None = None
 
     def run(self, first_step: int, stop: StopRequest) -> int:
-        """Train from `first_step` to the end, or the end of the step in which a stop was asked; return the last step."""
+        """Train from `first_step` to the end, or to the end of the step that was asked to stop; return the last step."""
         self.model.train()
         step = first_step - 1
         for step in range(first_step, self.total_steps + 1):

@@ -17,11 +17,9 @@ from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions
 
 # What may change between the parts of a run without making it another run.
-FREE_ON_RESUME = frozenset(
-    ("output_dir", "resume_from_checkpoint", "max_steps", "num_train_epochs", "logging_steps", "eval_steps")
-    + ("eval_max_tokens", "save_steps", "save_total_limit", "sample_prompt", "sample_tokens", "report_to")
-    + ("cache_dir", "num_workers")
-)
+FREE_ON_RESUME = {"output_dir", "resume_from_checkpoint", "max_steps", "num_train_epochs", "logging_steps"}
+FREE_ON_RESUME |= {"eval_steps", "eval_max_tokens", "save_steps", "save_total_limit", "sample_prompt", "sample_tokens"}
+FREE_ON_RESUME |= {"report_to", "cache_dir", "num_workers"}
 
 
 def new_or_resumed(config: TrainConfig) -> tuple[Path, TrainConfig, dict[str, Any]]:

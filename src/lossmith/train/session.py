@@ -147,7 +147,7 @@ def _build_or_find(session: Session) -> TokenStore:
     store = open_store(data, progress)
     if recorded not in (None, store.fingerprint):
         raise DataError(
-            f"the text is not the one this run was trained on (the tokens of {recorded} are no longer in {data.cache}): "
+            f"the text is not the one of this run (the tokens of {recorded} are no longer in {data.cache}): "
             "give the same files back, or start a new run"
         )
     return store

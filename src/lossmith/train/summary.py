@@ -17,7 +17,8 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
     console.print(
         f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/token"
-        f" · perplexity {result['eval_perplexity']:.2f}{bits} ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
+        f" · perplexity {result['eval_perplexity']:.2f}{bits}"
+        f" ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     console.print()
     for what, where in places(path):
