@@ -77,12 +77,14 @@ class Trainer:
     last_loss: float | None = None
 
     def run(self, first_step: int, stop: StopRequest) -> int:
-        """Train from `first_step` to the end, or to the end of the step that was asked to stop; return the last step."""
+        """Train from `first_step` to the end, or to the end of the step asked to stop in; return the last step."""
+        if first_step == 1:
+            self.sample(0)  # noise, to compare with
         self.model.train()
         step = first_step - 1
         for step in range(first_step, self.total_steps + 1):
             stopping = self.train_step(step, stop)
-            if step % self.config.logging_steps == 0 or step == self.total_steps:
+            if step % self.config.logging_steps == 0 or step in (1, self.total_steps):
                 self.log(step)
             if step % self.every("eval_steps", 10) == 0 and step != self.total_steps and not stopping:
                 self.evaluate(step, self.config.eval_max_tokens)
