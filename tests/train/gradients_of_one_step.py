@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,9 @@ from lossmith.models import build_model
 from lossmith.objectives import CausalObjective
 from lossmith.train.config import TrainConfig, resolve
 from lossmith.train.distributed import world
-from lossmith.train.folder import RunFolder
-from lossmith.train.loop import Trainer
 from lossmith.train.optim import Optimizers
 from lossmith.train.signals import StopRequest
+from lossmith.train.step import Trainer
 
 
 class Recording(torch.optim.SGD):
@@ -45,15 +43,15 @@ def main(text: str, model_folder: str, out: str, batch: int, parts: int) -> None
             per_device_train_batch_size=batch, gradient_accumulation_steps=parts,
         )
     )  # fmt: skip
-    with world() as this, StopRequest() as stop:
+    with world() as this:
         store = open_store(config.data())
         model = build_model(model_folder, vocab_size=257, context=16, seed=7, end_id=256).double()
         recording = Recording(model.parameters(), lr=0.1)
         trainer = Trainer(
             model, Uneven(), Optimizers([recording]), store, Blocks(store.train, 16, seed=3), config, this,
-            RunFolder(Path(out).parent), [], total_steps=1,
+            total_steps=1,
         )  # fmt: skip
-        trainer.train_step(1, stop)
+        trainer.train_step(1, StopRequest())
         if this.leads:
             nats, count = trainer.window.nats["causal"], trainer.window.counts["causal"]
             torch.save({"nats": nats, "count": count, "gradients": recording.seen}, out)

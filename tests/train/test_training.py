@@ -184,6 +184,7 @@ def test_two_ranks_train_and_write_one_run(tmp_path: Path, text_file: Path, envi
         "8",
         "--sample-tokens",
         "0",
+        "--no-bf16",
         "--logging-steps",
         "1",
     ]

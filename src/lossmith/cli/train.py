@@ -14,8 +14,8 @@ from lossmith.train.config import TrainConfig
 class Args(TrainConfig):
     """Options of a run, and the lists that can be asked for instead."""
 
-    inputs: tyro.conf.Positional[tuple[str, ...]] = ("shakespeare",)
-    """Files, folders, globs, "-" for stdin, or the name of a built-in corpus (--list-corpora)."""
+    inputs: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Files, folders, globs, "-" for stdin, or built-in corpora (--list-corpora); default: shakespeare."""
     json_lines: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """One JSON object a line instead of text for people."""
     list_corpora: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -28,17 +28,24 @@ class Args(TrainConfig):
         return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
 
 
-def prepare(arguments: list[str]) -> list[str]:
-    """Let --resume-from-checkpoint stand without a value: the newest complete checkpoint.
+BARE = {"--resume-from-checkpoint": ["latest"], "--bf16": ["True"]}  # what an option without a value means
 
-    >>> prepare(["--resume-from-checkpoint", "--json"])
-    ['--resume-from-checkpoint', 'latest', '--json']
+
+def prepare(arguments: list[str]) -> list[str]:
+    """Let options of Hugging Face's command line stand without a value, as they may there.
+
+    >>> prepare(["--resume_from_checkpoint", "--no-bf16", "--json"])
+    ['--resume_from_checkpoint', 'latest', '--bf16', 'False', '--json']
     """
     out: list[str] = []
     for here, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        name = here.replace("_", "-")
+        if name == "--no-bf16":
+            out += ["--bf16", "False"]
+            continue
         out.append(here)
-        if here.replace("_", "-") == "--resume-from-checkpoint" and following.startswith("--"):
-            out.append("latest")
+        if name in BARE and following.startswith("--"):
+            out += BARE[name]
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from lossmith.errors import InputError
+from lossmith.errors import InputError, NonFiniteError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,6 +106,8 @@ class _Chooser:
         import torch
 
         logits = logits.double().cpu()
+        if torch.isnan(logits).any():
+            raise NonFiniteError("the model's logits are NaN: its weights are broken; take an earlier checkpoint")
         if self.temperature == 0:
             return int(logits.argmax())
         values, ids = (logits / self.temperature).sort(descending=True, stable=True)

@@ -35,7 +35,8 @@ def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_
 
 def has_weights(folder: Path) -> bool:
     """Tell whether a model folder holds weights to continue from."""
-    return any((folder / f"model.safetensors{tail}").exists() for tail in ("", ".index.json"))
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any((folder / f"{name}{tail}").exists() for name in names for tail in ("", ".index.json"))
 
 
 def preset_config(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:

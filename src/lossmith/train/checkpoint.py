@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from lossmith.errors import DataError, RunError
 
 MANIFEST = "manifest.json"
+LATEST = "latest"  # the value of --resume-from-checkpoint that means the newest complete one
 
 
 def checkpoint_name(step: int) -> str:
@@ -28,12 +29,12 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save_weights(model: Any, folder: Path) -> None:
+def save_weights(model: Any, folder: Path, **options: Any) -> None:
     """Write model weights and configuration in one file each, as any Hugging Face tool loads them, without a bar."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model.save_pretrained(folder, max_shard_size="1000GB")
+    model.save_pretrained(folder, max_shard_size="1000GB", **options)
 
 
 def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state: dict[str, Any]) -> Path:
@@ -44,10 +45,11 @@ def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state:
     """
     final = folder / checkpoint_name(step)
     with published(final, folder) as beside:
-        save_weights(model, beside / "model")
+        # In the names of the modules, so that they can be loaded into the model in place (from_pretrained knows both).
+        save_weights(model, beside / "model", save_original_format=False)
         torch.save(optimizers.state_dict(), beside / "optimizer.pt")
         (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-        (beside / MANIFEST).write_text(json.dumps(_hashes(beside)), encoding="utf-8")
+        (beside / MANIFEST).write_text(json.dumps(_contents(beside)), encoding="utf-8")
     return final
 
 
@@ -64,9 +66,13 @@ def published(final: Path, checkpoints: Path) -> Iterator[Path]:
         yield beside
         for path in [*_walk(beside), beside]:
             _fsync(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # its place is taken in one move, and only then is it deleted
+            old = final.with_name(f".writing-old-{final.name}")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
         beside.rename(final)
         _fsync(final.parent)
+        shutil.rmtree(final.with_name(f".writing-old-{final.name}"), ignore_errors=True)
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
         shutil.rmtree(beside, ignore_errors=True)
         last = newest_complete(checkpoints)
@@ -74,42 +80,68 @@ def published(final: Path, checkpoints: Path) -> Iterator[Path]:
         raise RunError(f"could not save {final}: {error}; {kept}. Free space and resume.") from error
 
 
-def prune(folder: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints, and what killed writers left behind."""
+def step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint folder by its name; −1 for any other name.
+
+    >>> step_of(Path("checkpoints/step-1000000"))
+    1000000
+    """
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdigit() else -1
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the oldest step first."""
+    return sorted((path for path in folder.glob("step-*") if step_of(path) >= 0), key=step_of)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints (0: none), and what killed writers left behind."""
     for torn in folder.glob(".writing-*"):
         shutil.rmtree(torn, ignore_errors=True)
-    if keep is not None:
-        for old in sorted(folder.glob("step-*"))[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in checkpoints_in(folder)[:-keep] if keep else ():
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def forget_after(folder: Path, step: int) -> list[Path]:
+    """Delete the checkpoints after `step`, which belong to a continuation that is being replaced, and return them."""
+    later = [path for path in checkpoints_in(folder) if step_of(path) > step]
+    for path in later:
+        shutil.rmtree(path, ignore_errors=True)
+    return later
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files are all there, byte for byte; None without one."""
-    return next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_complete(path)), None)
+    """Return the newest checkpoint whose files are all there in full size; None without one."""
+    return next((path for path in reversed(checkpoints_in(folder)) if is_complete(path)), None)
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint's files are those of its manifest, byte for byte."""
+def is_complete(checkpoint: Path, *, thorough: bool = False) -> bool:
+    """Tell whether a checkpoint's files have the sizes of its manifest; thorough: and the same bytes."""
     try:
-        return bool(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")) == _hashes(checkpoint))
+        known = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        sizes = {name: (checkpoint / name).stat().st_size for name in known}
     except (OSError, ValueError):
         return False
+    whole = all(sizes[name] == entry["bytes"] for name, entry in known.items())
+    return bool(whole and (not thorough or known == _contents(checkpoint)))
 
 
 def find_checkpoint(wanted: str, run_folder: Path) -> Path:
-    """Return the checkpoint to resume from: the folder `wanted`, or for "latest" the newest complete one of the run.
+    """Return the checkpoint to resume from: the folder `wanted`, or for "latest" the newest undamaged one of the run.
 
     Errors: DataError when there is none or when the one asked for is damaged.
     """
-    if wanted not in ("latest", "true", "True"):
+    if wanted != LATEST:
         path = Path(wanted)
-        if not is_complete(path):
+        if not is_complete(path, thorough=True):
             state = "is damaged: its files are not those of its manifest" if path.exists() else "does not exist"
             raise DataError(
                 f"--resume-from-checkpoint {path} {state}; leave the value out to take the newest complete one"
             )
         return path
-    newest = newest_complete(run_folder / "checkpoints")
+    newest_first = reversed(checkpoints_in(run_folder / "checkpoints"))
+    newest = next((path for path in newest_first if is_complete(path, thorough=True)), None)
     if newest is None:
         raise DataError(f"{run_folder}/checkpoints holds no complete checkpoint to resume from; start without it")
     return newest
@@ -128,9 +160,11 @@ def _walk(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")))
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
     files = [path for path in _walk(folder) if path.is_file() and path.name != MANIFEST]
-    return {path.relative_to(folder).as_posix(): _hash(path) for path in files}
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "xxh3_128": _hash(path)} for path in files
+    }
 
 
 def _hash(path: Path) -> str:

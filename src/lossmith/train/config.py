@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lossmith.data import DataConfig
 from lossmith.errors import InputError
@@ -15,38 +15,38 @@ SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Options of a run. None means: what the model preset was tuned with, else the default that the help names."""
+    """Options of a run. None means: not given; the preset's value or the default that the help names is taken."""
 
-    inputs: tuple[str, ...] = ("shakespeare",)
-    """Files, folders, globs, "-" for stdin, or the name of a built-in corpus (--list-corpora)."""
+    inputs: tuple[str, ...] = ()
+    """Files, folders, globs, "-" for stdin, or built-in corpora (--list-corpora); default: shakespeare."""
     output_dir: str | None = None
     """Run folder; default: runs/INPUT-DATE-TIME."""
     eval_file: tuple[str, ...] = ()
     """Validation text; without it a part of the input is held out."""
     text_field: str | None = None
     """Column or key that holds the text in tables; guessed when there is one string column."""
-    encoding: str = "utf-8"
-    """Encoding of text files."""
+    encoding: str | None = None
+    """Encoding of text files; default: utf-8."""
     tokenizer: str | None = None
     """char, byte, bpe:SIZE or a Hugging Face tokenizer folder; default: the one of a pre-trained --model, else char."""
-    validation_fraction: float = 0.1
-    """Part of the text held out for validation (at most 8 MiB of it)."""
-    split_by: Literal["auto", "document", "tail"] = "auto"
-    """Hold out whole documents or the contiguous tail of the text; auto: documents when there are many."""
+    validation_fraction: float | None = None
+    """Part of the text held out for validation (at most 8 MiB of it); default: 0.1."""
+    split_by: Literal["auto", "document", "tail"] | None = None
+    """Hold out whole documents or the contiguous tail of the text; default: auto (documents when there are many)."""
     document_mask: bool = False
     """Tokens attend within their document only."""
     cache_dir: str | None = None
     """Where tokenized text is kept; default: ~/.cache/lossmith."""
     num_workers: int | None = None
     """Processes that tokenize; default: the number of cores."""
-    model: str = "nano"
-    """Preset (--list-models), a folder with config.json, or a pre-trained folder to continue from."""
+    model: str | None = None
+    """Preset (--list-models), a folder with config.json, or a pre-trained folder to continue from; default: nano."""
     block_size: int | None = None
     """Context length in tokens; default: the preset's, else 512."""
     per_device_train_batch_size: int | None = None
     """Blocks in one forward pass on one device; default: the preset's, else 8."""
-    gradient_accumulation_steps: int = 1
-    """Forward passes summed into one optimizer step."""
+    gradient_accumulation_steps: int | None = None
+    """Forward passes summed into one optimizer step; default: 1."""
     max_steps: int | None = None
     """Optimizer steps; default: --num-train-epochs if given, else the preset's, else 1000."""
     num_train_epochs: float | None = None
@@ -63,47 +63,60 @@ class TrainConfig:
     """Steps of linear warm-up; below 1: a fraction of all steps. Default: the preset's, else 0.05."""
     decay_fraction: float | None = None
     """Part of all steps that wsd spends decaying; default: the preset's, else 0.2."""
-    min_lr_rate: float = 0.0
-    """Learning rate at the end as a fraction of the peak."""
+    min_lr_rate: float | None = None
+    """Learning rate at the end as a fraction of the peak; default: 0."""
     weight_decay: float | None = None
-    """Decoupled weight decay of matrices; default: the preset's, else 0.1."""
+    """Weight decay of matrices (adam, sgd: coupled); default: the preset's, else 0.1 (adam, sgd: 0)."""
     adam_beta1: float | None = None
     """First-moment decay; default: the preset's, else 0.9."""
     adam_beta2: float | None = None
     """Second-moment decay; default: the preset's, else 0.95."""
-    adam_epsilon: float = 1e-8
-    """Added to the root of the second moment."""
-    max_grad_norm: float = 1.0
-    """Clip the gradient to this L2 norm; 0: do not clip."""
-    seed: int = 42
-    """Seed of weights, order and dropout."""
+    adam_epsilon: float | None = None
+    """Added to the root of the second moment; default: 1e-8."""
+    max_grad_norm: float | None = None
+    """Clip the gradient to this L2 norm; 0: do not clip; default: 1."""
+    seed: int | None = None
+    """Seed of weights, order and dropout; default: 42."""
     bf16: bool | None = None
     """Compute in bfloat16 autocast; default: where the hardware does it faster."""
     torch_compile: bool = False
     """Compile the model (slow start, faster steps)."""
-    logging_steps: int = 10
-    """Steps between lines of metrics.jsonl."""
+    logging_steps: int | None = None
+    """Steps between lines of metrics.jsonl; default: 10."""
     eval_steps: int | None = None
     """Steps between evaluations; default: a tenth of the run."""
-    eval_max_tokens: int = 131072
-    """Validation tokens of each evaluation during training; the last evaluation takes them all."""
+    eval_max_tokens: int | None = None
+    """Validation tokens of each evaluation during training (default: 131072); the last evaluation takes them all."""
     save_steps: int | None = None
     """Steps between checkpoints; default: a fifth of the run."""
-    save_total_limit: int | None = 2
-    """Checkpoints kept; the oldest go first."""
+    save_total_limit: int | None = None
+    """Checkpoints kept, the oldest go first; 0: keep all; default: 2."""
     resume_from_checkpoint: str | None = None
     """Continue a run: a checkpoint folder, or (without a value) the newest complete one of --output-dir."""
-    sample_prompt: str = ""
+    sample_prompt: str | None = None
     """Start of the sample written at each evaluation; default: the start of a document."""
-    sample_tokens: int = 200
-    """Tokens of each sample; 0: none."""
-    report_to: Literal["none", "tensorboard"] = "none"
-    """Also write TensorBoard event files into the run folder."""
+    sample_tokens: int | None = None
+    """Tokens of each sample; 0: none; default: 200."""
+    report_to: Literal["none", "tensorboard"] | None = None
+    """tensorboard: also write event files into the run folder; default: none."""
 
     def data(self) -> DataConfig:
-        """Return the part of the options that says what the tokens are."""
+        """Return the part of resolved options that says what the tokens are."""
         shared = {field.name: getattr(self, field.name) for field in fields(DataConfig) if hasattr(self, field.name)}
         return DataConfig(**shared)
+
+
+T = TypeVar("T")
+
+
+def settled(value: T | None) -> T:
+    """Return an option of a resolved config, which is never None.
+
+    >>> settled(3)
+    3
+    """
+    assert value is not None, "this config was not resolved"
+    return value
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -114,38 +127,56 @@ def resolve(config: TrainConfig) -> TrainConfig:
     >>> resolve(TrainConfig(optim="sgd", model="125m")).learning_rate
     0.1
     """
-    preset = PRESETS.get(config.model)
+    preset = PRESETS.get(config.model or "nano")
     suited: dict[str, Any] = {"block_size": preset.block_size, **preset.options} if preset else {}
-    if config.optim is not None and config.optim != suited.get(
-        "optim"
-    ):  # rates belong to the optimizer they were tuned for
-        suited = {key: value for key, value in suited.items() if "learning_rate" not in key}
     optim = config.optim or suited.get("optim", "adamw")
+    if optim != suited.get("optim"):  # rates and decay belong to the optimizer that they were tuned for
+        suited = {key: value for key, value in suited.items() if key not in TUNED_TOGETHER}
     if config.num_train_epochs is not None:
         suited.pop("max_steps", None)
     defaults = _defaults(optim, epochs_given=config.num_train_epochs is not None) | suited
-    filled = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    filled = {key: value for key, value in defaults.items() if getattr(config, key) in (None, ())}
     resolved = replace(config, **filled)
     _check(resolved)
+    resolved.data()  # which checks what the data room knows about
     return resolved
+
+
+TUNED_TOGETHER = {"optim", "learning_rate", "adamw_learning_rate", "weight_decay", "adam_beta1", "adam_beta2"}
 
 
 def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
     rate = {"sgd": 0.1, "muon": 0.02}.get(optim, 1e-3)
     steps = {} if epochs_given else {"max_steps": 1000}
     return steps | {
+        "inputs": ("shakespeare",),
+        "encoding": "utf-8",
         "tokenizer": "char",
+        "validation_fraction": 0.1,
+        "split_by": "auto",
+        "model": "nano",
         "block_size": 512,
         "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
         "optim": optim,
         "learning_rate": rate,
         "adamw_learning_rate": 3e-3,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
-        "weight_decay": 0.1,
+        "decay_fraction": 0.2,
+        "min_lr_rate": 0.0,
+        "weight_decay": 0.0 if optim in ("adam", "sgd") else 0.1,
         "adam_beta1": 0.9,
         "adam_beta2": 0.95,
-        "decay_fraction": 0.2,
+        "adam_epsilon": 1e-8,
+        "max_grad_norm": 1.0,
+        "seed": 42,
+        "logging_steps": 10,
+        "eval_max_tokens": 131072,
+        "save_total_limit": 2,
+        "sample_prompt": "",
+        "sample_tokens": 200,
+        "report_to": "none",
     }
 
 
@@ -158,9 +189,16 @@ _AT_LEAST_ONE = (
     "eval_steps",
     "eval_max_tokens",
     "save_steps",
+)
+_NOT_NEGATIVE = (
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "sample_tokens",
+    "min_lr_rate",
+    "seed",
     "save_total_limit",
 )
-_NOT_NEGATIVE = ("warmup_steps", "weight_decay", "max_grad_norm", "sample_tokens", "min_lr_rate")
 _POSITIVE = ("learning_rate", "adamw_learning_rate", "num_train_epochs", "adam_epsilon")
 
 
@@ -175,7 +213,7 @@ def _check(config: TrainConfig) -> None:
         (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
         (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
         (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
-        (("validation_fraction", "decay_fraction"), lambda x: 0 <= x < 1, "in [0, 1)"),
+        (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
         (("adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
         (("optim",), OPTIMIZERS.__contains__, f"one of {', '.join(OPTIMIZERS)}"),
         (("lr_scheduler_type",), SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
@@ -185,5 +223,3 @@ def _check(config: TrainConfig) -> None:
         for name in names:
             if values[name] is not None and not good(values[name]):
                 raise InputError(f"{option(name)} must be {words}; got {values[name]!r}")
-    if not config.inputs:
-        raise InputError("expected a file, folder, glob or corpus name to train on; got nothing (try: shakespeare)")

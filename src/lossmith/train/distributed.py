@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 BUCKET_BYTES = 64 * 2**20  # of gradients summed in one message: large enough to be bandwidth-bound
+PATIENCE = timedelta(hours=24)  # the others wait while the first rank tokenizes a large corpus, or saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,14 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
 @contextmanager
 def world() -> Iterator[World]:
     """Join the process group that torchrun announces (gloo on CPUs, nccl on GPUs), or stand alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device(f"cuda:{local}" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     ours = size > 1 and not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank() if size > 1 else 0, size, device)
     finally:

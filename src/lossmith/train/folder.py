@@ -39,8 +39,8 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def create(self) -> None:
-        """Make the folder; refuse one that already holds a run."""
-        if (self.path / "run.json").exists():
+        """Make the folder; refuse one that already holds a run (one that failed before it trained holds nothing)."""
+        if (self.path / "metrics.jsonl").exists() or (self.path / "model").exists():
             raise InputError(
                 f"{self.path} already holds a run: choose another --output-dir, or continue it with "
                 f"--output-dir {self.path} --resume-from-checkpoint"

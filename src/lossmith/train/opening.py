@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
+import importlib.util
+import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lossmith.errors import InputError
+from lossmith.errors import InputError, MissingPackageError
 from lossmith.models.build import has_weights
-from lossmith.train.checkpoint import find_checkpoint
+from lossmith.train.checkpoint import LATEST, find_checkpoint, step_of
 from lossmith.train.config import TrainConfig, option, resolve
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions
@@ -22,51 +23,83 @@ FREE_ON_RESUME |= {"eval_steps", "eval_max_tokens", "save_steps", "save_total_li
 FREE_ON_RESUME |= {"report_to", "cache_dir", "num_workers"}
 
 
-def new_or_resumed(config: TrainConfig) -> tuple[Path, TrainConfig, dict[str, Any]]:
-    """Return folder, settled options and run.json of a new run, or of the one that is continued."""
-    if config.resume_from_checkpoint:
-        return _resumed(config)
-    settled = resolve(dataclasses.replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model)))
-    folder = RunFolder(Path(config.output_dir or _default_folder(config.inputs[0])))
-    settled = dataclasses.replace(settled, output_dir=str(folder.path))
+@dataclass(frozen=True)
+class Opening:
+    """What all ranks must agree on: the folder, the settled options, run.json so far, and where to continue from."""
+
+    path: Path
+    config: TrainConfig
+    record: dict[str, Any]
+    checkpoint: Path | None = None
+
+
+def open_run(config: TrainConfig) -> Opening:
+    """Make the folder of a new run, or read that of the run to continue.
+
+    Errors: InputError and DataError for options that cannot work; nothing has been made then.
+    """
+    if config.report_to == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise MissingPackageError("--report-to tensorboard needs the package: pip install tensorboard")
+    return _resumed(config) if config.resume_from_checkpoint else _new(config)
+
+
+def _new(config: TrainConfig) -> Opening:
+    given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
+    settled = resolve(given)
+    folder = RunFolder(Path(config.output_dir or _default_folder(settled.inputs[0])))
+    settled = replace(settled, output_dir=str(folder.path))
     folder.create()
     record = {
         "format": 1,
         "status": "running",
         "error": None,
         "created": now(),
-        "command": ["lossmith", *sys.argv[1:]] if Path(sys.argv[0]).stem == "lossmith" else sys.argv,
+        "command": ["lossmith", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("lossmith", "__main__") else sys.argv,
         "config": asdict(settled),
-        "defaults": asdict(resolve(TrainConfig(model=config.model, optim=config.optim))),
+        "defaults": asdict(resolve(TrainConfig(model=config.model, optim=given.optim))),
         "versions": versions(),
         "result": None,
     }
     folder.write_run(record)
-    return folder.path, settled, record
+    return Opening(folder.path, settled, record)
 
 
-def _resumed(config: TrainConfig) -> tuple[Path, TrainConfig, dict[str, Any]]:
+def _optimizer(config: TrainConfig) -> Any:
+    """Return the optimizer asked for; where nobody asked and torch is too old for muon, adamw."""
+    import torch
+
+    return config.optim if config.optim or hasattr(torch.optim, "Muon") else "adamw"
+
+
+def _resumed(config: TrainConfig) -> Opening:
     """Take the options of the run that is continued; what was given anew must not change what the run computes."""
     path = _run_of(config)
     record = RunFolder(path).read_run()
-    checkpoint = find_checkpoint(config.resume_from_checkpoint or "latest", path)
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
+    known = {field.name for field in fields(TrainConfig)}
     before = TrainConfig(**{k: _tuple(v) for k, v in record["config"].items() if k in known})
-    given = {k: v for k, v in asdict(config).items() if v != getattr(TrainConfig(), k) and k not in ("output_dir",)}
+    given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
     clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}
     if clashes:
         told = ", ".join(f"{option(k)} {v!r} (the run has {getattr(before, k)!r})" for k, v in clashes.items())
         raise InputError(f"a resumed run keeps its options; got {told}. Leave them out, or start a new run")
-    merged = before.__class__(
-        **asdict(before) | given | {"resume_from_checkpoint": str(checkpoint), "output_dir": str(path)}
-    )
-    return path, resolve(merged), record | {"status": "running", "error": None, "result": None}
+    if "num_train_epochs" in given and "max_steps" not in given:
+        given["max_steps"] = None
+    merged = resolve(replace(before, **given | {"resume_from_checkpoint": None, "output_dir": str(path)}))
+    _check_steps(merged, checkpoint)
+    news = {"config": asdict(merged), "status": "running", "error": None, "result": None}
+    return Opening(path, merged, record | news, checkpoint)
+
+
+def _check_steps(config: TrainConfig, checkpoint: Path) -> None:
+    if config.max_steps is not None and config.max_steps < step_of(checkpoint):
+        raise InputError(f"--max-steps {config.max_steps} is before step {step_of(checkpoint)} of {checkpoint}")
 
 
 def _run_of(config: TrainConfig) -> Path:
     if config.output_dir:
         return Path(config.output_dir)
-    if config.resume_from_checkpoint not in ("latest", "true", "True"):
+    if config.resume_from_checkpoint != LATEST:
         return Path(str(config.resume_from_checkpoint)).resolve().parent.parent
     raise InputError(
         "--resume-from-checkpoint needs to know the run: add --output-dir RUN, or give the checkpoint's folder"
@@ -77,14 +110,21 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _own_tokenizer(model: str) -> str | None:
-    folder = Path(model)
-    return model if folder.is_dir() and has_weights(folder) and (folder / "tokenizer.json").exists() else None
+def _own_tokenizer(model: str | None) -> str | None:
+    """Return the folder of pre-trained weights, whose tokenizer is the only one that fits them; else None."""
+    folder = Path(model or "")
+    if not (model and folder.is_dir() and has_weights(folder)):
+        return None
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(
+            f"--model {model} holds weights and no tokenizer: say which one they know with --tokenizer FOLDER"
+        )
+    return model
 
 
 def _default_folder(first_input: str) -> str:
-    stem = "stdin" if first_input == "-" else Path(first_input.rstrip("/*")).name.split(".")[0] or "text"
-    name = f"{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    stem = "stdin" if first_input == "-" else re.sub(r"[^\w-]+", "", Path(first_input).name.split(".")[0])
+    name = f"{stem or 'text'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     same = len(list(Path("runs").glob(f"{name}*"))) if Path("runs").is_dir() else 0
     return str(Path("runs") / (f"{name}-{same + 1}" if same else name))
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lossmith.errors import MissingPackageError
-from lossmith.train.config import TrainConfig
+from lossmith.train.config import TrainConfig, settled
 
 
 class Optimizers:
@@ -48,15 +48,16 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
     if config.optim == "muon":
         return _muon(model, config)
     groups = _decay_groups(list(model.named_parameters()), config)
-    rate = config.learning_rate
+    rate = settled(config.learning_rate)
     if config.optim == "sgd":
-        return Optimizers([torch.optim.SGD(groups, lr=rate or 0.1, momentum=0.9)])
+        return Optimizers([torch.optim.SGD(groups, lr=rate, momentum=0.9)])
     kind = torch.optim.Adam if config.optim == "adam" else torch.optim.AdamW
-    return Optimizers([kind(groups, lr=rate or 1e-3, **_adam_options(config))])
+    return Optimizers([kind(groups, lr=rate, **_adam_options(config))])
 
 
 def _adam_options(config: TrainConfig) -> dict[str, Any]:
-    return {"betas": (config.adam_beta1 or 0.0, config.adam_beta2 or 0.0), "eps": config.adam_epsilon, "fused": True}
+    betas = (settled(config.adam_beta1), settled(config.adam_beta2))
+    return {"betas": betas, "eps": settled(config.adam_epsilon), "fused": True}
 
 
 def _decay_groups(named: list[tuple[str, nn.Parameter]], config: TrainConfig) -> list[dict[str, Any]]:
@@ -74,13 +75,14 @@ def _muon(model: nn.Module, config: TrainConfig) -> Optimizers:
     outside = _embedding_and_head(model)
     named = list(model.named_parameters())
     matrices = [p for _, p in named if p.ndim == 2 and p.requires_grad and id(p) not in outside]
-    rest = [(name, p) for name, p in named if p.ndim != 2 or id(p) in outside]
-    muon = torch.optim.Muon(
-        matrices, lr=config.learning_rate or 0.02, weight_decay=config.weight_decay or 0.0, momentum=0.95
-    )
-    groups = _decay_groups(rest, config)
-    adamw = torch.optim.AdamW(groups, lr=config.adamw_learning_rate or 3e-3, **_adam_options(config))
-    return Optimizers([muon, adamw])
+    rest = _decay_groups([(name, p) for name, p in named if p.ndim != 2 or id(p) in outside], config)
+    made: list[torch.optim.Optimizer] = []
+    if matrices:
+        rate, decay = settled(config.learning_rate), settled(config.weight_decay)
+        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=0.95))
+    if rest:
+        made.append(torch.optim.AdamW(rest, lr=settled(config.adamw_learning_rate), **_adam_options(config)))
+    return Optimizers(made)
 
 
 def _embedding_and_head(model: Any) -> set[int]:

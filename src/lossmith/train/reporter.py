@@ -59,8 +59,15 @@ class Reporter:
 class JsonReporter(Reporter):
     """One JSON object a line on standard output: {"event": "metrics" | "sample" | "saved" | "message" | "done", …}."""
 
+    closed: bool = False
+
     def _emit(self, event: str, **fields: Any) -> None:
-        print(json.dumps(jsonable({"event": event, **fields}), ensure_ascii=False), flush=True)
+        if self.closed:
+            return
+        try:
+            print(json.dumps(jsonable({"event": event, **fields}), ensure_ascii=False), flush=True)
+        except BrokenPipeError:  # whoever read us has gone; hours of training must not go with them
+            self.closed = True
 
     def message(self, text: str) -> None:
         """Emit {"event": "message", "text"}."""
@@ -89,7 +96,7 @@ class Story:
     eval_loss: float = math.nan
     bits_per_byte: float | None = None
     speed: float = math.nan
-    epoch: float = 0.0
+    epoch: float = math.nan
     epoch_losses: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     first_step: int = 0
@@ -101,8 +108,9 @@ class Story:
         self.step, self.loss, self.speed = row["step"], row["loss"], row["tokens_per_second"]
         self.smoothed = SMOOTHING * past + (1 - SMOOTHING) * row["loss"]
         self.epoch_losses.append(row["loss"])
-        ended, self.epoch = int(row["epoch"]) > int(self.epoch), row["epoch"]
-        if not ended:
+        before = row["epoch"] if math.isnan(self.epoch) else self.epoch
+        self.epoch = row["epoch"]
+        if int(row["epoch"]) == int(before):
             return None
         mean = sum(self.epoch_losses) / len(self.epoch_losses)
         self.epoch_losses = []

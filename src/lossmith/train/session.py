@@ -6,31 +6,36 @@ import math
 import os
 import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
 from lossmith.errors import DataError, LossmithError
 from lossmith.evaluate import Evaluation, baselines, write_report
+from lossmith.evaluate.sampling import encode_context
 from lossmith.models import build_model, loss_path
 from lossmith.objectives import CausalObjective
-from lossmith.train.checkpoint import load_checkpoint, newest_complete, prune, published, save_weights
-from lossmith.train.config import TrainConfig
+from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
+from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import fast_bf16, hardware, keep_freed_memory
-from lossmith.train.loop import Counters, Trainer, Window, evaluation_row
-from lossmith.train.opening import new_or_resumed, now
+from lossmith.train.loop import Loop, evaluation_row
+from lossmith.train.opening import Opening, now, open_run
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter, TensorBoardReporter
 from lossmith.train.signals import StopRequest
+from lossmith.train.step import Trainer
+
+T = TypeVar("T")
 
 
 class Interrupted(LossmithError):
-    """The run was asked to stop and saved itself; the message holds the command that resumes it."""
+    """The run was asked to stop; the message says what is saved and holds the command that resumes it."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Session:
     reporters: list[Reporter]
     world: World
     record: dict[str, Any]
+    checkpoint: Path | None
     began: float
 
     def tell(self, text: str) -> None:
@@ -55,88 +61,94 @@ class Session:
         if self.world.leads:
             self.folder.write_run(self.record)
 
+    def end(self, status: str, error: str | None = None) -> None:
+        """Write how the run ended, and a report of what there is (first rank only)."""
+        self.update(status=status, error=error, finished=now(), seconds=time.perf_counter() - self.began)
+        if self.world.leads and (self.folder.path / "metrics.jsonl").exists():
+            write_report(self.folder.path)
+
 
 def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
     """Train as the options say and return the run folder.
 
     Errors: InputError and DataError for what was asked, NonFiniteError and RunError when the run fails, Interrupted
-    after Ctrl-C or SIGTERM (everything is saved). In each case run.json tells the status and the report is written.
+    after Ctrl-C or SIGTERM (everything is saved). run.json tells the status in each case.
     """
     began = time.perf_counter()
     keep_freed_memory()
-    with world() as this, StopRequest() as stop:
-        if not this.leads:
-            reporters = []
-        session = _open_session(config, reporters, this, began)
+    stop = StopRequest()
+    with world() as this, stop.heard():
+        opening: Opening = _agreed(this, lambda: open_run(config))
+        session = _session(opening, reporters if this.leads else [], this, began)
         try:
             _train(session, stop)
-        except LossmithError as error:
-            _fail(session, error)
+        except KeyboardInterrupt as error:
+            message = _interruption(session, str(error) or "SIGINT")
+            session.end("stopped")
+            raise Interrupted(message) from None
+        except Interrupted:
+            session.end("stopped")
             raise
-        except (KeyboardInterrupt, Exception) as error:
-            session.update(status="failed", error=f"{type(error).__name__}: {error}")
+        except Exception as error:
+            _failed(session, error)
             raise
         finally:
             session.folder.close()
-            for reporter in reporters:
+            for reporter in session.reporters:
                 reporter.close()
     return session.folder.path
 
 
-def _open_session(config: TrainConfig, reporters: list[Reporter], this: World, began: float) -> Session:
-    """Agree on folder and options on all ranks; the first one makes the folder."""
-    agreed: list[Any] = [None]
+def _session(opening: Opening, reporters: list[Reporter], this: World, began: float) -> Session:
+    if this.leads and opening.config.report_to == "tensorboard":
+        reporters = [*reporters, TensorBoardReporter(opening.path / "tensorboard")]
+    folder = RunFolder(opening.path)
+    return Session(folder, opening.config, reporters, this, opening.record, opening.checkpoint, began)
+
+
+def _agreed(this: World, work: Callable[[], T]) -> T:
+    """Do the work on the first rank and return its result on all; an error of it is raised on all."""
+    outcome: list[Any] = [None]
     if this.leads:
-        agreed = [_shared(lambda: new_or_resumed(config))]
+        try:
+            outcome = [work()]
+        except Exception as error:
+            outcome = [error]
     if this.size > 1:
-        dist.broadcast_object_list(agreed)
-    if isinstance(agreed[0], LossmithError):
-        raise agreed[0]
-    path, settled, record = agreed[0]
-    if this.leads and settled.report_to == "tensorboard":
-        reporters.append(TensorBoardReporter(path / "tensorboard"))
-    return Session(RunFolder(path), settled, reporters, this, record, began)
-
-
-def _shared(work: Any) -> Any:
-    """Return the result or the user's mistake, so that every rank can hear of either."""
-    try:
-        return work()
-    except LossmithError as error:
-        return error
+        dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    result: T = outcome[0]
+    return result
 
 
 def _train(session: Session, stop: StopRequest) -> None:
     store = _open_data(session)
-    trainer, first_step = _make_trainer(session, store)
-    uniform = math.log(store.tokenizer.vocab_size)
+    loop = _make_loop(session, store)
+    first_step = _restore(session, loop)
     for reporter in session.reporters:
-        reporter.start(trainer.total_steps, uniform)
-    last = trainer.run(first_step, stop)
-    _save_model(session, trainer)
-    if stop.requested:
-        _stopped(session, trainer, last, stop.requested)
-    _finish(session, trainer, last, trainer.evaluate(last, None))
+        reporter.start(loop.total_steps, math.log(store.tokenizer.vocab_size))
+    step, stopped = loop.run(first_step, stop)
+    _save_model(session, loop.trainer)
+    if session.world.leads:
+        session.update(baselines=baselines(store))
+    if stopped:
+        raise Interrupted(_interruption(session, stop.requested or "a signal to another rank", step, loop.total_steps))
+    _finish(session, loop, step, loop.evaluate(step, None))
 
 
 def _open_data(session: Session) -> TokenStore:
     """Open the token store; the first rank builds it while the others wait for its place, or for its error."""
-    agreed: list[Any] = [None]
-    if session.world.leads:
-        agreed = [_shared(lambda: _build_or_find(session).path)]
-    if session.world.size > 1:
-        dist.broadcast_object_list(agreed)
-    if isinstance(agreed[0], LossmithError):
-        raise agreed[0]
+    path = _agreed(session.world, lambda: _build_or_find(session).path)
     # Another machine may not see the first one's cache, and then makes its own.
-    store = TokenStore(agreed[0]) if agreed[0].exists() else open_store(session.config.data())
+    store = TokenStore(path) if path.exists() else open_store(session.config.data())
     session.update(data=store.meta, fingerprint=store.fingerprint)
     return store
 
 
 def _build_or_find(session: Session) -> TokenStore:
     """Return the store of the options; a resumed run takes its own, which standard input could not give twice."""
-    data, recorded = session.config.data(), session.record.get("fingerprint")
+    data, recorded = session.config.data(), session.record.get("fingerprint") if session.checkpoint else None
     if recorded and (data.cache / "stores" / recorded).exists():
         return TokenStore(data.cache / "stores" / recorded)
 
@@ -153,84 +165,76 @@ def _build_or_find(session: Session) -> TokenStore:
     return store
 
 
-def _make_trainer(session: Session, store: TokenStore) -> tuple[Trainer, int]:
-    config = session.config
-    context = config.block_size or 512
+def _make_loop(session: Session, store: TokenStore) -> Loop:
+    config = _settle(session, store)
+    context, seed = settled(config.block_size), settled(config.seed)
+    tokenizer = store.tokenizer
     model = build_model(
-        config.model,
-        vocab_size=store.tokenizer.vocab_size,
-        context=context,
-        seed=config.seed,
-        end_id=store.tokenizer.eos_id,
+        settled(config.model), vocab_size=tokenizer.vocab_size, context=context, seed=seed, end_id=tokenizer.eos_id
     ).to(session.world.device)
+    path = loss_path(model)
     if config.torch_compile:
         model.base_model.compile()
-    optimizers = build_optimizers(model, config)
-    blocks = Blocks(store.train, context, seed=config.seed, document_mask=config.document_mask)
-    parameters = sum(p.numel() for p in model.parameters())
-    bf16 = config.bf16 if config.bf16 is not None else fast_bf16(session.world.device)
+    blocks = Blocks(store.train, context, seed=seed, document_mask=config.document_mask)
     trainer = Trainer(
-        model,
-        CausalObjective(),
-        optimizers,
-        store,
-        blocks,
-        config,
-        session.world,
-        session.folder,
-        session.reporters,
-        total_steps=_total_steps(config, blocks, session.world.size),
-        bf16=bf16,
-    )
-    _record_model(session, trainer, parameters)
-    return trainer, _restore(session, trainer)
+        model, CausalObjective(), build_optimizers(model, config), store, blocks, config, session.world,
+        total_steps=_total_steps(config, blocks, session.world.size), bf16=bool(config.bf16),
+    )  # fmt: skip
+    _record_model(session, trainer, path)
+    return Loop(trainer, session.folder, session.reporters)
+
+
+def _settle(session: Session, store: TokenStore) -> TrainConfig:
+    """Settle what depends on the machine and on the tokenizer, so that a resumed run takes the same."""
+    config = session.config
+    prompt = settled(config.sample_prompt)
+    if not prompt and store.tokenizer.eos_id is None:  # without a start of documents a sample starts with some text
+        prompt = store.tokenizer.decode(store.validation.tokens[:8])
+    if config.sample_tokens:
+        encode_context(store.tokenizer, prompt)
+    bf16 = fast_bf16(session.world.device) if config.bf16 is None else config.bf16
+    session.config = replace(config, bf16=bf16, sample_prompt=prompt)
+    session.update(config=session.record["config"] | {"bf16": bf16, "sample_prompt": prompt})
+    return session.config
 
 
 def _total_steps(config: TrainConfig, blocks: Blocks, ranks: int) -> int:
     if config.max_steps is not None:
         return config.max_steps
-    per_step = (config.per_device_train_batch_size or 1) * config.gradient_accumulation_steps * ranks
-    return max(1, math.ceil((config.num_train_epochs or 1.0) * len(blocks) / per_step))
+    per_step = settled(config.per_device_train_batch_size) * settled(config.gradient_accumulation_steps) * ranks
+    return max(1, math.ceil(settled(config.num_train_epochs) * len(blocks) / per_step))
 
 
-def _record_model(session: Session, trainer: Trainer, parameters: int) -> None:
-    model, path = trainer.model, loss_path(trainer.model)
-    described = {
-        "name": session.config.model,
-        "class": type(model).__name__,
-        "parameters": parameters,
-        "loss_path": path,
-    }
+def _record_model(session: Session, trainer: Trainer, path: str) -> None:
+    name, parameters = type(trainer.model).__name__, sum(p.numel() for p in trainer.model.parameters())
     session.update(
-        model=described,
+        model={"name": session.config.model, "class": name, "parameters": parameters, "loss_path": path},
         hardware=hardware(session.world.device, session.world.size),
         precision="bf16 autocast" if trainer.bf16 else "float32",
         steps=trainer.total_steps,
     )
     meta = trainer.store.meta
     session.tell(
-        f"{parameters / 1e6:.2f}M parameters ({type(model).__name__}), {meta['n_train_tokens']:,} training and "
+        f"{parameters / 1e6:.2f}M parameters ({name}), {meta['n_train_tokens']:,} training and "
         f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {trainer.store.tokenizer.vocab_size:,}, "
         f"{trainer.total_steps:,} steps, {session.record['precision']}"
     )
     if path == "logits":
-        session.tell(
-            f"{type(model).__name__} hides its output head: the loss is computed from stored logits (more memory)"
-        )
+        session.tell(f"{name} hides its output head: the loss is computed from stored logits (more memory)")
 
 
-def _restore(session: Session, trainer: Trainer) -> int:
-    """Load the checkpoint to resume from, cut the logs back to it, and return the first step to do."""
-    prune(session.folder.checkpoints, None)
-    if not session.config.resume_from_checkpoint:
-        return 1
-    checkpoint = Path(session.config.resume_from_checkpoint)
-    state = load_checkpoint(checkpoint, trainer.model, trainer.optimizers)
-    trainer.counters, trainer.window = Counters(**state["counters"]), Window(**state["window"])
+def _restore(session: Session, loop: Loop) -> int:
+    """Load the checkpoint to resume from, if any, and return the first step to do."""
+    checkpoints, resumed = session.folder.checkpoints, session.checkpoint
     if session.world.leads:
-        session.folder.rewind(state["logs"])
-    session.tell(f"resuming after step {state['step']} from {checkpoint}")
-    return int(state["step"]) + 1
+        prune(checkpoints, keep=0)
+    if resumed is None:
+        return 1
+    step = loop.restore(resumed)
+    session.tell(f"resuming after step {step} from {resumed}")
+    for later in forget_after(checkpoints, step) if session.world.leads else ():
+        session.tell(f"removed {later}: the steps after {step} are done anew")
+    return step + 1
 
 
 def _save_model(session: Session, trainer: Trainer) -> None:
@@ -240,12 +244,12 @@ def _save_model(session: Session, trainer: Trainer) -> None:
             trainer.store.tokenizer.save(beside)
 
 
-def _finish(session: Session, trainer: Trainer, step: int, result: Evaluation) -> None:
+def _finish(session: Session, loop: Loop, step: int, result: Evaluation) -> None:
     if not session.world.leads:
         return
-    row = {**evaluation_row(result), "train_loss": trainer.last_loss, "steps": step, "tokens": trainer.counters.tokens}
+    row = {**evaluation_row(result), "train_loss": loop.last_loss, "steps": step, "tokens": loop.trainer.tokens}
     ended = {"status": "finished", "finished": now(), "seconds": time.perf_counter() - session.began}
-    session.update(**ended, baselines=baselines(trainer.store), result=row)
+    session.update(**ended, result=row)
     files = {name: str(path) for name, path in write_report(session.folder.path).items()}
     summary = {
         **row,
@@ -258,19 +262,13 @@ def _finish(session: Session, trainer: Trainer, step: int, result: Evaluation) -
         reporter.finish(summary)
 
 
-def _stopped(session: Session, trainer: Trainer, step: int, by: str) -> None:
-    session.update(
-        status="stopped",
-        finished=now(),
-        seconds=time.perf_counter() - session.began,
-        baselines=baselines(trainer.store),
-    )
-    if session.world.leads:
-        write_report(session.folder.path)
-    raise Interrupted(
-        f"stopped by {by} after step {step} of {trainer.total_steps}; everything is saved. Resume with:\n"
-        f"  {resume_command(session.folder.path)}"
-    )
+def _interruption(session: Session, by: str, step: int | None = None, total: int | None = None) -> str:
+    """Say what was saved and how to go on from it."""
+    last = newest_complete(session.folder.checkpoints)
+    if last is None:
+        return f"stopped by {by} before the first checkpoint: there is nothing to resume"
+    where = f"after step {step} of {total}; everything is" if step else f"; step {step_of(last)} is"
+    return f"stopped by {by} {where} saved. Resume with:\n  {resume_command(session.folder.path)}".replace(" ;", ";")
 
 
 def resume_command(run: Path) -> str:
@@ -278,12 +276,13 @@ def resume_command(run: Path) -> str:
     return shlex.join(["lossmith", "train", "--output-dir", os.fspath(run), "--resume-from-checkpoint"])
 
 
-def _fail(session: Session, error: LossmithError) -> None:
-    if isinstance(error, Interrupted):
-        return
-    last = newest_complete(session.folder.checkpoints)
-    session.update(status="failed", error=str(error), finished=now(), seconds=time.perf_counter() - session.began)
-    if session.world.leads and (session.folder.path / "metrics.jsonl").exists():
-        write_report(session.folder.path)
+def _failed(session: Session, error: Exception) -> None:
+    """Record the failure; a report that cannot be written (a full disk) must not hide it."""
+    message = str(error) if isinstance(error, LossmithError) else f"{type(error).__name__}: {error}"
+    try:
+        session.end("failed", message)
+    except OSError as second:
+        session.tell(f"run.json and the report could not be written: {second}")
+    last = newest_complete(session.folder.checkpoints) if session.world.leads else None
     if last is not None:
         session.tell(f"the last good checkpoint is {last}")
