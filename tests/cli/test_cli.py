@@ -191,3 +191,22 @@ def test_a_terminal_that_cannot_show_chinese(lossmith: Callable[..., Result], tm
     (tmp_path / "诗.txt").write_text("床前明月光，疑是地上霜。\n" * 100, encoding="utf-8")
     done = lossmith("train", "诗.txt", *TINY, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_call_that_failed_early_does_not_take_the_folder(lossmith: Callable[..., Result], text_file: Path) -> None:
+    assert lossmith("train", "tpyo.txt", "--output-dir", "run").returncode == 2
+    done = lossmith("train", text_file, *TINY, "--output-dir", "run")
+    assert done.returncode == 0, done.stderr
+    again = lossmith("train", text_file, *TINY, "--output-dir", "run")
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+def test_training_outlives_its_reader(environment: dict[str, str], text_file: Path, tmp_path: Path) -> None:
+    options = " ".join(TINY)
+    command = f"{sys.executable} -m lossmith train {text_file} {options} --output-dir run --json | head -1"
+    done = subprocess.run(
+        command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["status"] == "finished"

@@ -151,3 +151,109 @@ def test_what_cannot_be_resumed_is_said(tmp_path: Path, text: Path, uninterrupte
     (tmp_path / "run.json").write_text((uninterrupted / "run.json").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(DataError, match="no complete checkpoint"):
         lossmith.train(output_dir=str(tmp_path), resume_from_checkpoint="latest")
+
+
+def tiny(run: Path, text: Path, **more: Any) -> lossmith.TrainedRun:
+    return lossmith.train(
+        text, output_dir=str(run), **OPTIONS | {"max_steps": 20, "save_steps": 4, "sample_tokens": 0} | more
+    )
+
+
+def test_a_run_that_was_extended_remembers_it(tmp_path: Path, text: Path) -> None:
+    run = tmp_path / "run"
+    tiny(run, text, save_total_limit=5)
+    lossmith.train(output_dir=str(run), resume_from_checkpoint="latest", max_steps=24, save_total_limit=2)
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert (record["config"]["max_steps"], record["steps"], record["result"]["steps"]) == (24, 24, 24)
+    assert len(list((run / "checkpoints").iterdir())) == 2
+    lossmith.train(output_dir=str(run), resume_from_checkpoint="latest")
+    again = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert again["result"] == record["result"]
+    with pytest.raises(InputError, match=r"--max-steps 5 is before step 24"):
+        lossmith.train(output_dir=str(run), resume_from_checkpoint="latest", max_steps=5)
+    lossmith.train(output_dir=str(run), resume_from_checkpoint="latest", num_train_epochs=0.2)
+    epochs = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert epochs["steps"] > 24
+
+
+def test_an_older_checkpoint_replaces_what_came_after_it(tmp_path: Path, text: Path) -> None:
+    run = tmp_path / "run"
+    tiny(run, text, save_total_limit=0)
+    whole, logged = weights(run), rows(run)
+    older = run / "checkpoints" / "step-000008"
+    lossmith.train(resume_from_checkpoint=str(older), max_steps=20)
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
+        f"step-{n:06d}" for n in (4, 8, 12, 16, 20)
+    ]
+    assert all(torch.equal(whole[name], weights(run)[name]) for name in whole)
+    assert rows(run) == logged
+
+
+def test_steps_beyond_a_million_sort_by_number(tmp_path: Path) -> None:
+    from lossmith.train.checkpoint import checkpoints_in
+
+    for name in ("step-1000000", "step-999999", "step-000002", "step-old"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["step-000002", "step-999999", "step-1000000"]
+
+
+def test_a_mixture_of_experts_resumes(tmp_path: Path, text: Path) -> None:
+    """transformers saves experts under other names than its modules have; a checkpoint must not."""
+    from transformers import MixtralConfig
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    shape |= {"intermediate_size": 24, "num_local_experts": 2, "head_dim": 8, "max_position_embeddings": 16}
+    MixtralConfig(**shape, bos_token_id=1, eos_token_id=1).save_pretrained(tmp_path / "shape")
+    more = {"model": str(tmp_path / "shape"), "learning_rate": 0.001, "adamw_learning_rate": 0.001}
+    tiny(tmp_path / "whole", text, **more)
+    tiny(tmp_path / "run", text, **more, save_total_limit=0)
+    lossmith.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoints" / "step-000012"))
+    whole, ours = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(whole[name], ours[name]) for name in whole)
+    sampled = lossmith.load_run(tmp_path / "run" / "checkpoints" / "step-000012" / "model").model
+    assert sampled.config.model_type == "mixtral"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_is_told_and_all_stop(tmp_path: Path, text: Path, environment: dict[str, str], rank: int) -> None:
+    run = tmp_path / "run"
+    ranks = []
+    for number in range(2):
+        place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        call = command(run, str(text), *options(), "--max-steps", "3000", "--save-steps", "1000")
+        told = environment | place | {"MASTER_PORT": str(29600 + rank)}
+        ranks.append(subprocess.Popen(call, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    assert ranks[0].stdout is not None
+    for line in ranks[0].stdout:
+        if line.startswith("step 10/"):
+            ranks[rank].send_signal(signal.SIGTERM)
+            break
+    errors = [child.communicate(timeout=120)[1] for child in ranks]
+    assert [child.returncode for child in ranks] == [1, 1], errors
+    assert "Traceback" not in errors[0] + errors[1]
+    assert "Resume with" in errors[0]
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "stopped"
+    assert newest_complete(run / "checkpoints") is not None
+
+
+def test_a_stop_before_the_loop_is_obeyed(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Standard input that never ends: there is nothing to save yet, and the process must go."""
+    run = tmp_path / "run"
+    child = subprocess.Popen(
+        command(run, "-"),
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (run / "run.json").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGTERM)
+    child.wait(timeout=60)
+    _, errors = child.communicate()
+    assert child.returncode == 1
+    assert "before the first checkpoint" in errors
+    assert "Traceback" not in errors
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "stopped"

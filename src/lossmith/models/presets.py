@@ -54,7 +54,7 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "apertus",
         _llama(4, 128, 2, 2, 512, tied=False)
-        | {"hidden_act": "relu2", "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        | {"hidden_act": "relu2", "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}},
         "two CPU cores, minutes",
         128,
         1024,
