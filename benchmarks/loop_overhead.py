@@ -22,11 +22,12 @@ from rows import keep, median
 from lossmith.data import Blocks, open_store
 from lossmith.models import build_model
 from lossmith.models.estimate import gemm_rate
+from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
 from lossmith.train.config import TrainConfig, resolve, settled
 from lossmith.train.distributed import World
 from lossmith.train.folder import RunFolder
-from lossmith.train.hardware import fast_bf16, keep_freed_memory
+from lossmith.train.hardware import keep_freed_memory
 from lossmith.train.loop import Loop
 from lossmith.train.optim import build_optimizers
 from lossmith.train.signals import StopRequest

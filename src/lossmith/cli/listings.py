@@ -28,13 +28,12 @@ def show_corpora(args: Any) -> None:
     ]
     if args.json_lines:
         return print(json.dumps(rows, ensure_ascii=False))
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("name", "language", "size", "licence", "installed", "to install", "what it is"):
-        table.add_column(column, overflow="fold")
+    console = Console(highlight=False, soft_wrap=True)
     for row in rows:
-        size, there = f"{row['bytes'] / 1e6:.1f} MB", "yes" if row["installed"] else "no"
-        table.add_row(row["name"], row["language"], size, row["licence"], there, row["install"], row["description"])
-    return Console().print(table)
+        there = "[green]installed[/green]" if row["installed"] else f"install: {row['install']}"
+        console.print(f"[bold]{row['name']:<12}[/bold] {row['language']:<10} {row['bytes'] / 1e6:>5.1f} MB  {there}")
+        console.print(f"             {row['description']} · {row['package']} · {row['licence']}", style="dim")
+    return None
 
 
 def show_models(args: Any) -> None:

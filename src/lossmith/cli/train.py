@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Annotated
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
 from lossmith.train.config import TrainConfig
 
 
+def _shown(hint: Any) -> Any:
+    """Show `int | None` as INT: None only means "not given", and the help of each option names its default."""
+    given = [part for part in get_args(hint) if part is not type(None)]
+    if type(None) not in get_args(hint):
+        return hint
+    name = ",".join(get_args(given[0])) if get_origin(given[0]) is Literal else given[0].__name__.upper()
+    metavar = f"{{{name}}}" if "," in name else name
+    return Annotated[hint, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+
+
+_HINTS = get_type_hints(TrainConfig)
+_Options: Any = make_dataclass(
+    "_Options",
+    [(f.name, _shown(_HINTS[f.name]), field(default=f.default)) for f in fields(TrainConfig)],
+    bases=(TrainConfig,),
+    frozen=True,
+    kw_only=True,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Args(TrainConfig):
+class Args(_Options):  # type: ignore[misc]
     """Options of a run, and the lists that can be asked for instead."""
 
-    inputs: tyro.conf.Positional[tuple[str, ...]] = ()
+    inputs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT", help_behavior_hint=""), tyro.conf.Positional] = ()
     """Files, folders, globs, "-" for stdin, or built-in corpora (--list-corpora); default: shakespeare."""
     json_lines: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """One JSON object a line instead of text for people."""

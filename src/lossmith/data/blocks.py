@@ -35,7 +35,7 @@ class Blocks:
         if tokens < block_size + 1:
             raise DataError(
                 f"the text is too short: a block of {block_size} predictions needs {block_size + 1} tokens, and the "
-                f"training part has {tokens}. Give more text, or use a block size of at most {max(tokens - 1, 1)}"
+                f"training part has {tokens}. Give more text, or --block-size {max(tokens - 1, 1)} at most"
             )
         self._length = max(1, (tokens - block_size) // block_size)
         self._offsets = min(block_size, tokens - self._length * block_size)

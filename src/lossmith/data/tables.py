@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -85,6 +86,9 @@ def _rows(kind: str, path: Path, cache: Path, columns: list[str] | None = None) 
 
 @contextlib.contextmanager
 def _explained(source: Source) -> Iterator[None]:
+    logger = logging.getLogger("datasets")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # it logs what it raises, and we say it in one message
     try:
         yield
     except DataError:
@@ -96,6 +100,8 @@ def _explained(source: Source) -> Iterator[None]:
             f"{source.name!r} cannot be read as {source.kind} ({type(cause).__name__}: {first}). "
             f"Repair the file, or give it the extension of what it is"
         ) from error
+    finally:
+        logger.setLevel(before)
 
 
 def _field(rows: list[dict[str, Any]], wanted: str | None, name: str) -> str:

@@ -150,7 +150,7 @@ class Facts:
     def commands(self) -> list[tuple[str, str, str]]:
         """Return (what for, language, what to type), with the real path of this run."""
         path = shlex.quote(str(self.folder.resolve()))
-        prompt = next((str(s.get("prompt")) for s in reversed(self.samples) if s.get("prompt")), "The ")
+        prompt = str(self.info.get("example") or "The")
         quoted = shlex.quote(clean(prompt).split("\n")[0][:60])
         model = json.dumps(str(self.folder.resolve() / "model"), ensure_ascii=False)
         load = (

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from lossmith.models.precision import fast_bf16
 from lossmith.models.presets import PRESETS, Preset
 
 ASSUMPTIONS = (
     "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one "
     "forward pass (34 × width + 2 × heads × context values a token and layer, a block at a time in the loss). "
-    "time: 6 × parameters + 12 × layers × width × context FLOPs a token at half the GEMM rate measured here just now"
+    "time: 6 × parameters + 12 × layers × width × context FLOPs a token at half the rate of matrix products "
+    "measured here just now"
 )
 
 
@@ -25,10 +27,10 @@ def estimates(*, vocab_size: int | None = None, batch_size: int | None = None) -
     return [_estimate(name, preset, vocab_size, batch_size, rate) for name, preset in PRESETS.items()]
 
 
-def gemm_rate(size: int = 1024, repeats: int = 5) -> float:
-    """Measure float32 matrix products on the default device: floating-point operations a second (best of `repeats`)."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.randn(size, size, device=device)
+def gemm_rate(size: int = 2048, repeats: int = 5) -> float:
+    """Measure matrix products in the precision that training takes here: FLOPs a second (best of `repeats`)."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if fast_bf16(device) else torch.float32)
     best = float("inf")
     for _ in range(repeats + 1):  # the first one warms up, and is never the best
         start = time.perf_counter()

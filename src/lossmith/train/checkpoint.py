@@ -37,16 +37,20 @@ def save_weights(model: Any, folder: Path, **options: Any) -> None:
     model.save_pretrained(folder, max_shard_size="1000GB", **options)
 
 
-def save_checkpoint(folder: Path, step: int, model: Any, optimizers: Any, state: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, model: Any, tokenizer: Any, optimizers: Any, state: dict[str, Any]
+) -> Path:
     """Write checkpoints/step-NNNNNN so that it either exists whole or not at all, and return it.
 
-    Holds model/ (save_pretrained), optimizer.pt, state.json and manifest.json. Random state needs no place: each step
-    seeds its own generators from (seed, rank, step). Errors: RunError when the disk refuses, naming the last good one.
+    Holds model/ (save_pretrained, with the tokenizer), optimizer.pt, state.json and manifest.json. Random state needs
+    no place: each step seeds its own generators from (seed, rank, step).
+    Errors: RunError when the disk refuses, naming the last good one.
     """
     final = folder / checkpoint_name(step)
     with published(final, folder) as beside:
         # In the names of the modules, so that they can be loaded into the model in place (from_pretrained knows both).
         save_weights(model, beside / "model", save_original_format=False)
+        tokenizer.save(beside / "model")
         torch.save(optimizers.state_dict(), beside / "optimizer.pt")
         (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (beside / MANIFEST).write_text(json.dumps(_contents(beside)), encoding="utf-8")

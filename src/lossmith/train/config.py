@@ -28,7 +28,7 @@ class TrainConfig:
     encoding: str | None = None
     """Encoding of text files; default: utf-8."""
     tokenizer: str | None = None
-    """char, byte, bpe:SIZE or a Hugging Face tokenizer folder; default: that of a pre-trained --model, else bpe:1024."""
+    """char, byte, bpe:SIZE or a Hugging Face folder; default: the pre-trained --model's own, else bpe:1024."""
     validation_fraction: float | None = None
     """Part of the text held out for validation (at most 8 MiB of it); default: 0.1."""
     split_by: Literal["auto", "document", "tail"] | None = None

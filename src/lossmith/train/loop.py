@@ -135,7 +135,8 @@ class Loop:
             trainer = self.trainer
             done = {"tokens": trainer.tokens, "seconds": trainer.seconds, "last_loss": self.last_loss}
             state = {**done, "window": asdict(trainer.window), "logs": self.folder.sync()}
-            path = save_checkpoint(self.folder.checkpoints, step, trainer.model, trainer.optimizers, state)
+            tokenizer = trainer.store.tokenizer
+            path = save_checkpoint(self.folder.checkpoints, step, trainer.model, tokenizer, trainer.optimizers, state)
             prune(self.folder.checkpoints, settled(self.config.save_total_limit))
             for reporter in self.reporters:
                 reporter.saved(path)

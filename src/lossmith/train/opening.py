@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import json
 import re
 import sys
 from dataclasses import asdict, dataclass, fields, replace
@@ -45,7 +46,7 @@ def open_run(config: TrainConfig) -> Opening:
 
 def _new(config: TrainConfig) -> Opening:
     given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
-    settled = resolve(given)
+    settled = resolve(replace(given, block_size=config.block_size or _longest_context(config.model)))
     folder = RunFolder(Path(config.output_dir or _default_folder(settled.inputs[0])))
     settled = replace(settled, output_dir=str(folder.path))
     folder.create()
@@ -108,6 +109,16 @@ def _run_of(config: TrainConfig) -> Path:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _longest_context(model: str | None) -> int | None:
+    """Return the positions of the model in a folder, where they are fewer than the default context."""
+    try:
+        config = json.loads((Path(model or "") / "config.json").read_text(encoding="utf-8"))
+        positions = int(config.get("max_position_embeddings", 512))
+    except (OSError, ValueError, TypeError, AttributeError):  # building the model will say what is wrong
+        return None
+    return positions if positions < 512 and has_weights(Path(model or "")) else None
 
 
 def _own_tokenizer(model: str | None) -> str | None:

@@ -18,12 +18,13 @@ from lossmith.errors import DataError, LossmithError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models import build_model, loss_path
+from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world
 from lossmith.train.folder import RunFolder
-from lossmith.train.hardware import fast_bf16, hardware, keep_freed_memory
+from lossmith.train.hardware import hardware, keep_freed_memory
 from lossmith.train.loop import Loop, evaluation_row
 from lossmith.train.opening import Opening, now, open_run
 from lossmith.train.optim import build_optimizers
@@ -131,7 +132,7 @@ def _train(session: Session, stop: StopRequest) -> None:
     step, stopped = loop.run(first_step, stop)
     _save_model(session, loop.trainer)
     if session.world.leads:
-        session.update(baselines=baselines(store))
+        session.update(baselines=baselines(store), example=example_of(store))
     if stopped:
         raise Interrupted(_interruption(session, stop.requested or "a signal to another rank", step, loop.total_steps))
     _finish(session, loop, step, loop.evaluate(step, None))
@@ -255,6 +256,7 @@ def _finish(session: Session, loop: Loop, step: int, result: Evaluation) -> None
         **row,
         **ended,
         "baselines": session.record["baselines"],
+        "example": session.record["example"],
         "run": str(session.folder.path),
         "files": files,
     }
@@ -269,6 +271,14 @@ def _interruption(session: Session, by: str, step: int | None = None, total: int
         return f"stopped by {by} before the first checkpoint: there is nothing to resume"
     where = f"after step {step} of {total}; everything is" if step else f"; step {step_of(last)} is"
     return f"stopped by {by} {where} saved. Resume with:\n  {resume_command(session.folder.path)}".replace(" ;", ";")
+
+
+def example_of(store: TokenStore) -> str:
+    """Return a few words of the validation text to try the model with: its language, and only tokens that it knows."""
+    text = store.tokenizer.decode(store.validation.tokens[:200])
+    line = max((line.strip() for line in text.splitlines()[1:-1] or [text]), key=len)
+    words = line.split()[:4]
+    return " ".join(words)[:20].strip() or "a"
 
 
 def resume_command(run: Path) -> str:

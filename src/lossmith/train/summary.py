@@ -21,7 +21,7 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         f" ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     console.print()
-    for what, where in places(path):
+    for what, where in places(path, result["example"]):
         console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
 
 
@@ -47,14 +47,14 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def places(path: Path) -> list[tuple[str, str]]:
-    """Return what a run leaves and where: files first, then commands."""
-    run = shlex.quote(str(path))
+def places(path: Path, example: str) -> list[tuple[str, str]]:
+    """Return what a run leaves and where: files first, then commands, with an example of its own text."""
+    run, prompt = shlex.quote(str(path)), shlex.quote(example)
     return [
         ("report", str(path / "report.html")),
         ("curve", str(path / "loss.png")),
         ("samples", str(path / "samples.jsonl")),
         ("model", str(path / "model")),
-        ("write", f"lossmith sample {run} --prompt 'Once'"),
-        ("ask", f"lossmith next {run} 'Once upon a'"),
+        ("write", f"lossmith sample {run} --prompt {prompt}"),
+        ("ask", f"lossmith next {run} {prompt}"),
     ]
