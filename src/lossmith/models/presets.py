@@ -40,13 +40,14 @@ _NANO: dict[str, Any] = {
     "per_device_train_batch_size": 16,
     "max_steps": 1000,
     "optim": "muon",
-    "learning_rate": 0.025,
+    "learning_rate": 0.035,
+    "momentum": 0.9,
     "adamw_learning_rate": 0.01,
     "weight_decay": 0.0,
     "adam_beta1": 0.8,
     "adam_beta2": 0.95,
     "lr_scheduler_type": "wsd",
-    "decay_fraction": 0.6,
+    "decay_fraction": 0.8,
     "warmup_steps": 0.0,
 }
 

@@ -67,6 +67,8 @@ class TrainConfig:
     """Learning rate at the end as a fraction of the peak; default: 0."""
     weight_decay: float | None = None
     """Weight decay of matrices (adam, sgd: coupled); default: the preset's, else 0.1 (adam, sgd: 0)."""
+    momentum: float | None = None
+    """Momentum of sgd and muon; default: the preset's, else 0.9 (muon 0.95)."""
     adam_beta1: float | None = None
     """First-moment decay; default: the preset's, else 0.9."""
     adam_beta2: float | None = None
@@ -142,7 +144,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     return resolved
 
 
-TUNED_TOGETHER = {"optim", "learning_rate", "adamw_learning_rate", "weight_decay", "adam_beta1", "adam_beta2"}
+TUNED_TOGETHER = {"optim", "learning_rate", "adamw_learning_rate", "weight_decay", "momentum"}
+TUNED_TOGETHER |= {"adam_beta1", "adam_beta2"}
 
 
 def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
@@ -166,6 +169,7 @@ def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
         "decay_fraction": 0.2,
         "min_lr_rate": 0.0,
         "weight_decay": 0.0 if optim in ("adam", "sgd") else 0.1,
+        "momentum": 0.95 if optim == "muon" else 0.9,
         "adam_beta1": 0.9,
         "adam_beta2": 0.95,
         "adam_epsilon": 1e-8,
@@ -214,7 +218,7 @@ def _check(config: TrainConfig) -> None:
         (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
         (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
         (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
-        (("adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
+        (("momentum", "adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
         (("optim",), OPTIMIZERS.__contains__, f"one of {', '.join(OPTIMIZERS)}"),
         (("lr_scheduler_type",), SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
         (("report_to",), ("none", "tensorboard").__contains__, "none or tensorboard"),

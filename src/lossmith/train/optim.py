@@ -50,7 +50,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
     groups = _decay_groups(list(model.named_parameters()), config)
     rate = settled(config.learning_rate)
     if config.optim == "sgd":
-        return Optimizers([torch.optim.SGD(groups, lr=rate, momentum=0.9)])
+        return Optimizers([torch.optim.SGD(groups, lr=rate, momentum=settled(config.momentum))])
     kind = torch.optim.Adam if config.optim == "adam" else torch.optim.AdamW
     return Optimizers([kind(groups, lr=rate, **_adam_options(config))])
 
@@ -79,7 +79,7 @@ def _muon(model: nn.Module, config: TrainConfig) -> Optimizers:
     made: list[torch.optim.Optimizer] = []
     if matrices:
         rate, decay = settled(config.learning_rate), settled(config.weight_decay)
-        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=0.95))
+        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=settled(config.momentum)))
     if rest:
         made.append(torch.optim.AdamW(rest, lr=settled(config.adamw_learning_rate), **_adam_options(config)))
     return Optimizers(made)
