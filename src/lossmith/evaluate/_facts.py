@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.errors import DataError
-from lossmith.evaluate._text import clean
+from lossmith.evaluate._text import clean, program
 from lossmith.evaluate.figures import Panel, loss_panel, side_panels
 from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
 
@@ -159,12 +159,12 @@ class Facts:
             f"tokenizer = AutoTokenizer.from_pretrained({model})"
         )
         return [
-            ("Sample text", "sh", f"lossmith sample {path} --prompt {quoted}"),
-            ("Ask what comes next", "sh", f"lossmith next {path} {quoted}"),
+            ("Sample text", "sh", f"{program()} sample {path} --prompt {quoted}"),
+            ("Ask what comes next", "sh", f"{program()} next {path} {quoted}"),
             (
                 "Go on training",
                 "sh",
-                f"lossmith train --output-dir {path} --resume-from-checkpoint",
+                f"{program()} train --output-dir {path} --resume-from-checkpoint",
             ),
             ("Load with transformers", "python", load),
         ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 # Control characters are shown by the pictures Unicode has for them: they are invalid in HTML and invisible elsewhere.
@@ -73,3 +76,13 @@ def size(n_bytes: float) -> str:
         if n_bytes >= unit:
             return f"{n_bytes / unit:.3g} {name}"
     return f"{n_bytes:.0f} bytes"
+
+
+def program() -> str:
+    """Return what to type for `lossmith`: its path, where it was called by one and is not on the search path.
+
+    >>> program().endswith("lossmith")
+    True
+    """
+    called = Path(sys.argv[0])
+    return str(called.absolute()) if called.name == "lossmith" and shutil.which("lossmith") is None else "lossmith"

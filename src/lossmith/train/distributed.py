@@ -74,8 +74,10 @@ def world() -> Iterator[World]:
     ours = size > 1 and not dist.is_initialized()
     if ours:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    this = World(dist.get_rank() if size > 1 else 0, size, device)
     try:
-        yield World(dist.get_rank() if size > 1 else 0, size, device)
+        yield this
+        this.wait()  # a rank that leaves while another still writes the report can take it down with it
     finally:
         if ours:
             dist.destroy_process_group()

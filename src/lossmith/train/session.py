@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
-from lossmith.errors import DataError, LossmithError
-from lossmith.evaluate import Evaluation, baselines, write_report
+from lossmith.errors import DataError, LossmithError, NonFiniteError
+from lossmith.evaluate import Evaluation, baselines, program, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models import build_model, loss_path
 from lossmith.models.precision import fast_bf16
@@ -89,9 +89,12 @@ def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
             raise Interrupted(message) from None
         except Interrupted:
             session.end("stopped")
+            this.wait()
             raise
         except Exception as error:
             _failed(session, error)
+            if isinstance(error, NonFiniteError):  # which all ranks raise together; of other errors nobody knows
+                this.wait()
             raise
         finally:
             session.folder.close()
@@ -277,13 +280,15 @@ def example_of(store: TokenStore) -> str:
     """Return a few words of the validation text to try the model with: its language, and only tokens that it knows."""
     text = store.tokenizer.decode(store.validation.tokens[:200])
     line = max((line.strip() for line in text.splitlines()[1:-1] or [text]), key=len)
-    words = line.split()[:4]
-    return " ".join(words)[:20].strip() or "a"
+    words = line.split()
+    while len(words) > 1 and len(" ".join(words)) > 24:
+        words.pop()
+    return " ".join(words)[:24] or text[:8]
 
 
 def resume_command(run: Path) -> str:
     """Return the command that continues a run."""
-    return shlex.join(["lossmith", "train", "--output-dir", os.fspath(run), "--resume-from-checkpoint"])
+    return shlex.join([program(), "train", "--output-dir", os.fspath(run), "--resume-from-checkpoint"])
 
 
 def _failed(session: Session, error: Exception) -> None:

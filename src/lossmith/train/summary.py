@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lossmith.evaluate import program
+
 
 def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     """Print result, comparison, and where report, samples and model are."""
@@ -55,6 +57,6 @@ def places(path: Path, example: str) -> list[tuple[str, str]]:
         ("curve", str(path / "loss.png")),
         ("samples", str(path / "samples.jsonl")),
         ("model", str(path / "model")),
-        ("write", f"lossmith sample {run} --prompt {prompt}"),
-        ("ask", f"lossmith next {run} {prompt}"),
+        ("write", f"{program()} sample {run} --prompt {prompt}"),
+        ("ask", f"{program()} next {run} {prompt}"),
     ]
