@@ -8,7 +8,7 @@ from pydoc_data.topics import topics  # real English prose that every Python car
 
 import pytest
 
-# Tiny models gain nothing from a second thread, and lose much where tests share two cores with the processes they start.
+# Tiny models gain nothing from a second thread, and lose much where tests share two cores with their own processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
