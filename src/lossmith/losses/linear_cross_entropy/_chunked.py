@@ -1,101 +1,125 @@
-"""The streaming form: logits exist for a few rows at a time, and gradients are made while they do (any device)."""
+"""Cross-entropy over a Stream: softmax and gradient in place, while the logits of a few rows are in the cache."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = (
-    32 * 2**20
-)  # of float32 logits alive at once: fits a server's last-level cache, long enough for fast GEMMs
-
-
-def chunk_rows(vocabulary: int) -> int:
-    """Return how many rows of float32 logits fit into CHUNK_BYTES."""
-    return max(1, CHUNK_BYTES // (4 * vocabulary))
+from lossmith.losses.linear_cross_entropy._stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What stands between the linear map and the softmax."""
+class Options:
+    """What changes the formula; a float each, as the custom op needs it."""
 
-    softcap: float | None
-    scale: float
-
-
-def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, wide: torch.dtype) -> Tensor:
-    logits = torch.nn.functional.linear(rows, weight, bias).to(wide)
-    if shape.scale != 1.0:
-        logits = logits * shape.scale
-    if shape.softcap is not None:
-        logits = torch.tanh(logits / shape.softcap) * shape.softcap
-    return logits
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    softcap: float | None = None
+    logit_scale: float = 1.0
+    filter_below: float = 0.0
 
 
-def _logit_gradient(logits: Tensor, lse: Tensor, target: Tensor, weights: Tensor | None, shape: Shape) -> Tensor:
-    """d value / d (hidden·weightᵀ + bias), written over nothing: softmax − onehot, weighted, through cap and scale."""
-    grad = torch.exp(logits - lse[:, None])
-    grad[torch.arange(len(target), device=target.device), target] -= 1
-    if weights is not None:
-        grad *= weights[:, None]
-    if shape.softcap is not None:
-        grad *= 1 - (logits / shape.softcap) ** 2
-    if shape.scale != 1.0:
-        grad *= shape.scale
-    return grad
+def softmax_(z: Tensor) -> Tensor:
+    """Turn logits into probabilities in place and return logsumexp [r].
+
+    logsumexp comes from the largest probability, 1/Σexp(z − max), which is never tiny: one exponential an entry in all.
+    """
+    largest = z.amax(1)
+    torch.softmax(z, 1, out=z)
+    return largest - z.amax(1).log_()
 
 
-class ChunkedSum(torch.autograd.Function):
-    """Σ wᵢ·nllᵢ over rows; the gradients for an upstream of 1 are made in the forward pass, where the logits are."""
+@dataclass(slots=True)
+class RowTerms:
+    """Loss of some rows and gradient of their logits: ``w·[(1−s)·c_t·(lse − z_t) + (s/V)·Σⱼ cⱼ·(lse − zⱼ) + ζ·lse²·c_t]``.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
+    targets int64[n], weights [n] or None, class_weights c [V] or None (ones); s: label smoothing; ζ: z-loss.
+    """
+
+    targets: Tensor
+    weights: Tensor | None
+    class_weights: Tensor | None
+    options: Options
+    classes: int
+
+    def losses(self, z: Tensor, span: slice, gradient: bool) -> Tensor:
+        """Return the loss of the rows `span` from their wide logits z [r, V], which become the gradient if wanted."""
+        s, zeta = self.options.label_smoothing, self.options.z_loss
+        target = self.targets[span, None]
+        picked = z.gather(1, target)[:, 0]
+        own = None if self.class_weights is None else self.class_weights[target[:, 0]].to(z.dtype)
+        spread = self._spread(z) if s else None  # Σⱼ cⱼ·zⱼ and Σⱼ cⱼ
+        lse = softmax_(z)
+        loss = lse - picked
+        inner = loss if own is None else loss * own
+        if spread is not None:
+            inner = (1 - s) * inner + (s / self.classes) * (spread[1] * lse - spread[0])
+        if zeta:
+            inner = inner + zeta * lse * lse * (1.0 if own is None else own)
+        if gradient:
+            self._gradient(z, target, lse, own, spread, span)
+        return inner if self.weights is None else inner * self.weights[span].to(z.dtype)
+
+    def _spread(self, z: Tensor) -> tuple[Tensor, Tensor | float]:
+        if self.class_weights is None:
+            return z.sum(1), float(self.classes)
+        c = self.class_weights.to(z.dtype)
+        return z.mv(c), c.sum()
+
+    def _gradient(
+        self,
+        p: Tensor,
         target: Tensor,
-        weights: Tensor | None,
-        shape: Shape,
-        chunk_rows: int,
-    ) -> Tensor:
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        want_h, want_w, want_b = ctx.needs_input_grad[:3]
-        value = torch.zeros((), dtype=wide, device=hidden.device)
-        grad_h = torch.empty_like(hidden) if want_h else None
-        grad_w = torch.zeros_like(weight, dtype=wide) if want_w else None
-        grad_b = torch.zeros_like(bias, dtype=wide) if want_b and bias is not None else None
-        for start in range(0, len(target), chunk_rows):
-            piece = slice(start, start + chunk_rows)
-            rows, labels = hidden[piece], target[piece]
-            w = None if weights is None else weights[piece].to(wide)
-            logits = _logits(rows, weight, bias, shape, wide)
-            lse = torch.logsumexp(logits, -1)
-            nll = lse - logits.gather(1, labels[:, None])[:, 0]
-            value += nll.sum() if w is None else (nll * w).sum()
-            if not (want_h or want_w or want_b):
-                continue
-            grad = _logit_gradient(logits, lse, labels, w, shape)
-            if grad_b is not None:
-                grad_b += grad.sum(0)
-            narrow = grad.to(hidden.dtype)
-            if grad_h is not None:
-                grad_h[piece] = narrow @ weight
-            if grad_w is not None:
-                grad_w += narrow.T @ rows
-        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        ctx.save_for_backward(grad_h, grad_w, grad_b)
-        return value
+        lse: Tensor,
+        own: Tensor | None,
+        spread: tuple[Tensor, Tensor | float] | None,
+        span: slice,
+    ) -> None:
+        """Turn probabilities into the gradient of the logits, in place: onehot is taken off before anything is rounded."""
+        s, zeta = self.options.label_smoothing, self.options.z_loss
+        one = torch.ones_like(lse) if own is None else own
+        peak = (1 - s) * one
+        mass = peak + 2 * zeta * lse * one + (0.0 if spread is None else s / self.classes * spread[1])
+        if own is not None or zeta or s:
+            p.mul_(mass[:, None])
+        if s:
+            p.sub_(
+                s / self.classes if self.class_weights is None else s / self.classes * self.class_weights.to(p.dtype)
+            )
+        p.scatter_add_(1, target, -peak[:, None])
+        if self.weights is not None:
+            p.mul_(self.weights[span, None].to(p.dtype))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
-        grad_h, grad_w, grad_b = ctx.saved_tensors
-        grad_h = None if grad_h is None else (grad_h * upstream).to(grad_h.dtype)
-        grad_w = None if grad_w is None else (grad_w * upstream).to(ctx.dtypes[0])
-        grad_b = None if grad_b is None else (grad_b * upstream).to(ctx.dtypes[1])
-        return grad_h, grad_w, grad_b, None, None, None, None
+
+def chunked_sum(
+    hidden: Tensor,
+    head: Tensor,
+    bias: Tensor | None,
+    rows: Tensor | None,
+    terms: RowTerms,
+    want: tuple[bool, bool, bool],
+    max_memory: int | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Return Σ loss over the counted rows and its gradients with respect to hidden, head (wide) and bias (wide)."""
+    options = terms.options
+    stream = Stream(
+        hidden,
+        head,
+        bias,
+        scale=options.logit_scale,
+        softcap=options.softcap,
+        rows=rows,
+        exact=terms.targets,
+        want=want,
+        filter_below=options.filter_below,
+        max_memory=max_memory,
+    )
+    losses = torch.empty(stream.count, dtype=stream.wide, device=hidden.device)
+
+    def visit(z: Tensor, span: slice) -> None:
+        losses[span] = terms.losses(z, span, any(want))
+
+    stream.run(visit)
+    return losses.sum(), stream.grad_hidden, stream.grad_head, stream.grad_bias

@@ -1,4 +1,4 @@
-"""The plain formula, in whatever dtype it is given: what the chunked form is tested against."""
+"""The plain formula, in whatever dtype it is given: what the streaming forms are tested against."""
 
 from __future__ import annotations
 
@@ -8,25 +8,39 @@ from torch import Tensor
 from lossmith.total import Total
 
 
+def logits(
+    hidden: Tensor, head: Tensor, bias: Tensor | None, logit_scale: float | Tensor, softcap: float | None
+) -> Tensor:
+    """Return ``cap(logit_scale·(hidden·headᵀ + bias))``, all of it: hidden [N, D], head [V, D] → [N, V]."""
+    z = torch.nn.functional.linear(hidden, head, bias) * logit_scale
+    return z if softcap is None else softcap * torch.tanh(z / softcap)
+
+
 def reference(
     hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
+    head: Tensor,
+    targets: Tensor,
     *,
     bias: Tensor | None = None,
     weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     softcap: float | None = None,
-    logit_scale: float = 1.0,
+    logit_scale: float | Tensor = 1.0,
 ) -> Total:
-    """Return Σ wᵢ·(logsumexp(zᵢ) − zᵢ[targetᵢ]) with all logits in memory; hidden [N, D], weight [V, D], target [N]."""
-    keep = target != -100
+    """Return the total of `linear_cross_entropy` with all logits in memory; hidden [N, D], head [V, D], targets [N]."""
+    keep = targets != -100
     if weights is not None:
         keep &= weights != 0
-        weights = weights[keep]
-    logits = torch.nn.functional.linear(hidden[keep], weight, bias) * logit_scale
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    losses = torch.logsumexp(logits, -1) - logits.gather(-1, target[keep, None])[:, 0]
-    if weights is None:
-        return Total(losses.sum(), keep.sum())
-    return Total((losses * weights).sum(), weights.sum())
+    hidden, targets = hidden[keep], targets[keep]
+    z = logits(hidden, head, bias, logit_scale, softcap)
+    w = z.new_ones(len(targets)) if weights is None else weights[keep].to(z.dtype)
+    c = z.new_ones(len(head)) if class_weights is None else class_weights.to(z.dtype)
+    own = c[targets]
+    surprisal = -torch.log_softmax(z, -1)
+    losses = own * surprisal.gather(-1, targets[:, None])[:, 0] * (1 - label_smoothing)
+    if label_smoothing:
+        losses = losses + label_smoothing / len(head) * (surprisal * c).sum(-1)
+    losses = losses + z_loss * own * torch.logsumexp(z, -1) ** 2
+    return Total((w * losses).sum(), (w * own).sum().detach())

@@ -1,0 +1,167 @@
+"""The core under every loss of a linear map: logits of a few rows at a time, and the products of what replaces them.
+
+A loss that streams says what it does with the logits of some rows (`visit`); this file makes them and multiplies back.
+Two sizes matter. A *block* of rows is as large as the memory budget allows, since each block reads the head twice and
+the gradient of the head once: its matrix products decide the time. A *piece* of a block fits the cache, and there all
+that is done row by row happens: wide statistics, softmax, the gradient of the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 60_000_000  # logits alive at once; 32,000 entries: 468 rows in float32, 937 in bfloat16
+BLOCK_ROWS = 256  # at least, however long a row: fewer, and adding to the head's gradient costs more than its product
+PIECE_BYTES = 4 * 2**20  # wide logits of one piece: stays in the second- and third-level cache
+TILE_BYTES = 8 * 2**20  # of the head's gradient, made and added to the accumulator at once
+FILTERED_SHARE = 0.6  # of the columns: with more of them left, gathering costs what leaving out saves
+
+Visit = Callable[[Tensor, slice], None]
+
+
+def block_rows(row_bytes: int, max_memory: int | None) -> int:
+    """Return how many rows of logits may be alive at once.
+
+    >>> block_rows(4 * 32_000, None), block_rows(4 * 32_000, 10_000_000), block_rows(2 * 256_000, None)
+    (468, 78, 256)
+    """
+    if max_memory is not None:
+        return max(1, max_memory // row_bytes)
+    return max(BLOCK_ROWS, BLOCK_BYTES // row_bytes)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which this device multiplies fast: half precision that a CPU only emulates is widened."""
+    if x.device.type != "cpu" or x.dtype not in (torch.bfloat16, torch.float16):
+        return x.dtype
+    kind = "bf16" if x.dtype == torch.bfloat16 else "fp16"
+    native = getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", lambda: False)()
+    return x.dtype if native else torch.float32
+
+
+@dataclass
+class Stream:
+    """Walk over ``z = cap(scale·(hidden·headᵀ + bias))``, some rows at a time, in float32 or wider.
+
+    hidden [N, D], head [V, D], bias [V]; rows: which rows of hidden (int64[n]; None: all); exact: for each of these rows
+    a column whose logit is made in wide precision even where the products are bfloat16 (the target's: what is subtracted
+    from logsumexp may not carry the rounding of a half-precision product).
+    want: whose gradient `run` shall make; they lie in grad_hidden, grad_head, grad_bias afterwards.
+    filter_below: columns whose share of the gradient stays below it in a whole block take no part in grad_hidden.
+    """
+
+    hidden: Tensor
+    head: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+    rows: Tensor | None = None
+    exact: Tensor | None = None
+    want: tuple[bool, bool, bool] = (False, False, False)
+    filter_below: float = 0.0
+    max_memory: int | None = None
+    grad_hidden: Tensor | None = field(init=False, default=None)
+    grad_head: Tensor | None = field(init=False, default=None)
+    grad_bias: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        narrow = product_dtype(self.hidden)
+        self.hidden, self.head = self.hidden.to(narrow), self.head.to(narrow)
+        self.wide = torch.promote_types(narrow, torch.float32)
+        self.bias = None if self.bias is None else self.bias.to(self.wide)
+        like, width = self.head.new_empty, len(self.head)
+        if self.want[0]:
+            self.grad_hidden = torch.zeros_like(self.hidden) if self.rows is not None else torch.empty_like(self.hidden)
+        if self.want[1]:
+            self.grad_head = like(self.head.shape, dtype=self.wide).zero_()
+        if self.want[2]:
+            self.grad_bias = like(width, dtype=self.wide).zero_()
+        self.count = len(self.hidden if self.rows is None else self.rows)
+        self.block = min(self.count, block_rows(width * narrow.itemsize, self.max_memory))
+
+    def run(self, visit: Visit) -> None:
+        """Call `visit(z, span)` with the wide logits [r, V] of the counted rows `span`.
+
+        Where a gradient is wanted, visit leaves in z the gradient of its value with respect to z; else it may do with z
+        as it likes.
+        """
+        width = len(self.head)
+        short = min(self.block, max(1, PIECE_BYTES // max(1, width * self.wide.itemsize)))
+        block = self.head.new_empty(self.block, width)
+        piece = None if block.dtype == self.wide else block.new_empty(short, width, dtype=self.wide)
+        for span in spans(0, self.count, self.block):
+            x = self._x(span)
+            z = torch.mm(x, self.head.T, out=block[: len(x)])
+            for rows in spans(0, len(x), short):
+                logits = z[rows] if piece is None else piece[: rows.stop - rows.start].copy_(z[rows])
+                self._visit(z[rows], logits, x[rows], slice(span.start + rows.start, span.start + rows.stop), visit)
+            if any(self.want):
+                self._multiply_back(span, x, z)
+
+    def _x(self, span: slice) -> Tensor:
+        return self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]
+
+    def _visit(self, z: Tensor, logits: Tensor, x: Tensor, where: slice, visit: Visit) -> None:
+        if self.exact is not None and z.dtype != self.wide:
+            column = self.exact[where, None]
+            logits.scatter_(1, column, (x.to(self.wide) * self.head[column[:, 0]].to(self.wide)).sum(1, keepdim=True))
+        slope = self._shape(logits)
+        visit(logits, where)
+        if not any(self.want):
+            return
+        if slope is not None:
+            logits.mul_(slope)
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if self.grad_bias is not None:
+            self.grad_bias += logits.sum(0)
+        if logits.dtype != z.dtype:
+            z.copy_(logits)
+
+    def _shape(self, logits: Tensor) -> Tensor | None:
+        """Apply bias, scale and cap in place; return the cap's derivative."""
+        if self.bias is not None:
+            logits.add_(self.bias)
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if self.softcap is None:
+            return None
+        logits.div_(self.softcap).tanh_()
+        slope = 1 - logits * logits
+        logits.mul_(self.softcap)
+        return slope
+
+    def _multiply_back(self, span: slice, x: Tensor, gradient: Tensor) -> None:
+        if self.grad_hidden is not None:
+            target = span if self.rows is None else self.rows[span]
+            self.grad_hidden[target] = self._times_head(gradient)
+        if self.grad_head is None:
+            return
+        if gradient.dtype == self.wide:
+            self.grad_head.addmm_(gradient.T, x)
+            return
+        # Each product is rounded once, and added in wide precision while it is still in the cache.
+        for tile in spans(0, len(self.head), max(1, TILE_BYTES // (self.head.shape[1] * self.wide.itemsize))):
+            self.grad_head[tile] += torch.mm(gradient[:, tile].T, x)
+
+    def _times_head(self, gradient: Tensor) -> Tensor:
+        if self.filter_below > 0:
+            largest = torch.maximum(gradient.amax(0), -gradient.amin(0))
+            columns = (largest >= self.filter_below).nonzero()[:, 0]
+            if len(columns) < FILTERED_SHARE * len(self.head):
+                return torch.mm(gradient.index_select(1, columns), self.head.index_select(0, columns))
+        return torch.mm(gradient, self.head)
+
+
+def spans(start: int, stop: int, step: int) -> Iterator[slice]:
+    """Cut [start, stop) into slices of `step`, the last one shorter.
+
+    >>> list(spans(0, 5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for first in range(start, stop, max(1, step)):
+        yield slice(first, min(first + step, stop))
