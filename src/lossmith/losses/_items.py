@@ -16,6 +16,11 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def widest(x: Tensor) -> Tensor:
+    """Return `x` in float64 (float32 where a device has none): for a few numbers whose rounding would be multiplied."""
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
 def counted(like: Tensor, weights: Tensor | None, targets: Tensor | None = None) -> Tensor:
     """Tell which items weigh something: bool of `like`'s shape; weight 0 and integer target −100 weigh nothing."""
     keep = torch.ones(like.shape, dtype=torch.bool, device=like.device)
@@ -38,6 +43,34 @@ def total(losses: Tensor, keep: Tensor, weights: Tensor | None) -> Total:
         return Total(torch.where(keep, losses, 0).sum(), keep.sum().to(losses.dtype))
     weighing = torch.where(keep, weights.detach().to(losses.dtype), 0)
     return Total((torch.where(keep, losses, 0) * weighing).sum(), weighing.sum())
+
+
+def product(factor: Tensor, log: Tensor) -> Tensor:
+    """Return `factor·log` where 0·(±∞) is 0, in value and gradients: a class that cannot occur and is not asked for."""
+    return factor * torch.where((factor == 0) & torch.isinf(log), 0, log)
+
+
+def spread(weights: Tensor | None, shape: torch.Size, of: str) -> Tensor | None:
+    """Return one weight an element: weights of that shape already, or of its leading dimensions (one a row)."""
+    if weights is None or weights.shape == shape:
+        return weights
+    if weights.shape != shape[: weights.ndim]:
+        got = tuple(weights.shape)
+        raise InputError(f"weights must have the shape {tuple(shape)} of {of}, or of its leading dimensions; got {got}")
+    return weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)).expand(shape)
+
+
+def floating(name: str, x: Tensor) -> None:
+    """Raise InputError where a tensor does not hold floating numbers."""
+    if not x.is_floating_point():
+        raise InputError(f"{name} must be floating numbers; got {x.dtype}")
+
+
+def broadcast(name: str, x: Tensor, shape: torch.Size, of: str) -> Tensor:
+    """Return `x` expanded to the shape of what it belongs to, or raise InputError, naming the argument."""
+    if x.ndim > len(shape) or any(a not in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False)):
+        raise InputError(f"{name} must broadcast to the shape {tuple(shape)} of {of}; got {tuple(x.shape)}")
+    return x.expand(shape)
 
 
 def same_shape(name: str, x: Tensor | None, shape: torch.Size, of: str) -> None:
