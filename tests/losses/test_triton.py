@@ -49,6 +49,34 @@ def test_kernels_under_the_interpreter() -> None:
     assert "passed" in done.stdout
 
 
+@pytest.fixture(autouse=True)
+def _one_tile_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, compile for each shape one size of tiles only, not all that Triton would time."""
+    if DEVICE == "cuda":
+        for kernel in (_triton_kernels.statistics_kernel, _triton_kernels.gradient_kernel):
+            monkeypatch.setattr(kernel, "cache", {})
+            monkeypatch.setattr(kernel, "early_config_prune", _take(getattr(request, "param", None)))
+
+
+def _take(size: tuple[Any, ...] | None) -> Any:
+    def prune(configs: list[Any], arguments: dict[str, Any], **_: Any) -> list[Any]:
+        fits = _triton_kernels._that_fit(configs, arguments)
+        same = [c for c in fits if (c.kwargs["BLOCK_V"], c.num_warps, c.num_stages) == size]
+        return same or fits[:1]
+
+    return prune
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter has one size of tiles")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "_one_tile_size", [(v, w, s) for v, _, w, s, _ in (*_triton_kernels.HALF, *_triton_kernels.SINGLE)], indirect=True
+)
+def test_every_tile_size(dtype: torch.dtype) -> None:
+    inputs = example(300, 200, 5000, dtype)
+    check(ours(inputs, max_memory=600_000), exact(inputs), dtype, floor=0.01)
+
+
 def example(
     rows: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> dict[str, Any]:
@@ -135,7 +163,7 @@ def test_without_a_bias() -> None:
 
 @kernels
 @given(
-    rows=st.integers(1, 70), width=st.integers(1, 70), vocabulary=st.integers(1, 150), seed=st.integers(0, 99),
+    rows=st.integers(1, 70), width=st.sampled_from([1, 31, 32, 70]), vocabulary=st.integers(1, 150), seed=st.integers(0, 99),
     dtype=st.sampled_from(DTYPES), memory=st.integers(1, 60_000),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)

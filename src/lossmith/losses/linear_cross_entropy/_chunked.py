@@ -21,14 +21,15 @@ class Options:
     filter_below: float = 0.0
 
 
-def softmax_(z: Tensor) -> Tensor:
-    """Turn logits into probabilities in place and return logsumexp [r].
+def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits into probabilities in place; return the largest logit [r] and log Σ exp(z − largest) [r].
 
-    logsumexp comes from the largest probability, 1/Σexp(z − max), which is never tiny: one exponential an entry in all.
+    Their sum is logsumexp; apart, since what is near the largest is subtracted from it before anything is rounded. The
+    sum comes from the largest probability, which is its inverse and never tiny: one exponential an entry in all.
     """
     largest = z.amax(1)
     torch.softmax(z, 1, out=z)
-    return largest - z.amax(1).log_()
+    return largest, -z.amax(1).log_()
 
 
 @dataclass(slots=True)
@@ -51,8 +52,9 @@ class RowTerms:
         picked = z.gather(1, target)[:, 0]
         own = None if self.class_weights is None else self.class_weights[target[:, 0]].to(z.dtype)
         spread = self._spread(z) if s else None  # Σⱼ cⱼ·zⱼ and Σⱼ cⱼ
-        lse = softmax_(z)
-        loss = lse - picked
+        largest, log_sum = softmax_(z)
+        lse = largest + log_sum
+        loss = log_sum + (largest - picked)
         inner = loss if own is None else loss * own
         if spread is not None:
             inner = (1 - s) * inner + (s / self.classes) * (spread[1] * lse - spread[0])

@@ -121,17 +121,21 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
 def _backward(ctx: Any, upstream: Tensor | None, *of_the_rest: Tensor | None) -> tuple[Any, ...]:
     if any(x is not None for x in of_the_rest):
         raise RunError("linear_cross_entropy has no second derivative; use impl='reference' (it holds the logits)")
-    grads = [
+    return *scaled(ctx, upstream), *[None] * 9
+
+
+def scaled(ctx: Any, upstream: Tensor | None) -> list[Tensor | None]:
+    """Return upstream times the gradients that the forward pass of an operator made (in ctx: want, dtypes, saved)."""
+    return [
         _scaled(grad, upstream, dtype) if wanted and upstream is not None else None
         for grad, dtype, wanted in zip(ctx.saved_tensors, ctx.dtypes, ctx.want, strict=True)
     ]
-    return *grads, *[None] * 9
 
 
 def _scaled(grad: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
     """Return upstream·grad: in place where this is the last backward pass that will need it, else beside it."""
     if grad.dtype == dtype and not _graph_is_kept():
-        return grad.mul_(upstream)
+        return grad.detach().mul_(upstream)
     return (grad * upstream).to(dtype)
 
 

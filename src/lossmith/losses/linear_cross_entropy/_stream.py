@@ -72,6 +72,8 @@ class Stream:
     grad_hidden: Tensor | None = field(init=False, default=None)
     grad_head: Tensor | None = field(init=False, default=None)
     grad_bias: Tensor | None = field(init=False, default=None)
+    _buffer: Tensor | None = field(init=False, default=None)
+    _wide: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         narrow = product_dtype(self.hidden)
@@ -87,37 +89,49 @@ class Stream:
             self.grad_bias = like(width, dtype=self.wide).zero_()
         self.count = len(self.hidden if self.rows is None else self.rows)
         self.block = min(self.count, block_rows(width, narrow.itemsize, self.max_memory))
+        self.piece = max(1, min(self.block, PIECE_BYTES // (width * self.wide.itemsize)))
 
-    def run(self, visit: Visit) -> None:
-        """Call `visit(z, span)` with the wide logits [r, V] of the counted rows `span`.
+    def run(self, visit: Visit, before: Callable[[slice], None] | None = None) -> None:
+        """Call `visit(z, span)` with the wide logits [r, V] of the counted rows `span`, and `before(span)` on each block.
 
         Where a gradient is wanted, visit leaves in z the gradient of its value with respect to z; else it may do with z
         as it likes.
         """
-        width = len(self.head)
-        short = min(self.block, max(1, PIECE_BYTES // max(1, width * self.wide.itemsize)))
-        block = self.head.new_empty(self.block, width)
-        piece = None if block.dtype == self.wide else block.new_empty(short, width, dtype=self.wide)
         for span in spans(0, self.count, self.block):
-            x = self._x(span)
-            z = torch.mm(x, self.head.T, out=block[: len(x)])
-            for rows in spans(0, len(x), short):
-                logits = z[rows] if piece is None else piece[: rows.stop - rows.start].copy_(z[rows])
-                self._visit(z[rows], logits, x[rows], slice(span.start + rows.start, span.start + rows.stop), visit)
+            if before is not None:
+                before(span)
+            x, z = self.product(span)
+            for rows in spans(0, len(x), self.piece):
+                where = slice(span.start + rows.start, span.start + rows.stop)
+                logits, slope = self.widen(z[rows], x[rows], where)
+                visit(logits, where)
+                if any(self.want):
+                    self._gradient(z[rows], logits, slope)
             if any(self.want):
                 self._multiply_back(span, x, z)
 
-    def _x(self, span: slice) -> Tensor:
-        return self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]
+    def product(self, span: slice) -> tuple[Tensor, Tensor]:
+        """Return the counted rows [r, D] of a block and their product with the head [r, V], in the buffer of this walk."""
+        if self._buffer is None:
+            self._buffer = self.head.new_empty(self.block, len(self.head))
+        x = self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]
+        return x, torch.mm(x, self.head.T, out=self._buffer[: len(x)])
 
-    def _visit(self, z: Tensor, logits: Tensor, x: Tensor, where: slice, visit: Visit) -> None:
-        if self.exact is not None and z.dtype != self.wide:
-            column = self.exact[where, None]
-            logits.scatter_(1, column, (x.to(self.wide) * self.head[column[:, 0]].to(self.wide)).sum(1, keepdim=True))
-        slope = self._shape(logits)
-        visit(logits, where)
-        if not any(self.want):
-            return
+    def widen(self, z: Tensor, x: Tensor, where: slice) -> tuple[Tensor, Tensor | None]:
+        """Return the wide logits of some rows of a product (z itself where that is wide) and the cap's derivative."""
+        logits = z
+        if z.dtype != self.wide:
+            if self._wide is None:
+                self._wide = z.new_empty(self.piece, len(self.head), dtype=self.wide)
+            logits = self._wide[: len(z)].copy_(z)
+            if self.exact is not None:
+                column = self.exact[where, None]
+                made = (x.to(self.wide) * self.head[column[:, 0]].to(self.wide)).sum(1, keepdim=True)
+                logits.scatter_(1, column, made)
+        return logits, self._shape(logits)
+
+    def _gradient(self, z: Tensor, logits: Tensor, slope: Tensor | None) -> None:
+        """Carry the gradient of the logits through cap, scale and bias, and leave it where the product was."""
         if slope is not None:
             logits.mul_(slope)
         if self.scale != 1.0:
