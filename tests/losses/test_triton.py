@@ -163,8 +163,8 @@ def test_without_a_bias() -> None:
 
 @kernels
 @given(
-    rows=st.integers(1, 70), width=st.sampled_from([1, 31, 32, 70]), vocabulary=st.integers(1, 150), seed=st.integers(0, 99),
-    dtype=st.sampled_from(DTYPES), memory=st.integers(1, 60_000),
+    rows=st.integers(1, 70), width=st.sampled_from([1, 31, 32, 70]), vocabulary=st.integers(1, 150),
+    seed=st.integers(0, 99), dtype=st.sampled_from(DTYPES), memory=st.integers(1, 60_000),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
 def test_any_shape(rows: int, width: int, vocabulary: int, seed: int, dtype: torch.dtype, memory: int) -> None:

@@ -69,7 +69,7 @@ def trace(spec: LossSpec) -> Picture | None:
     import torch
 
     axis = AXES[spec.picture]
-    x = torch.linspace(axis.low, axis.high, POINTS + 2, dtype=torch.float64)[1:-1]  # what happens at the ends is infinite
+    x = torch.linspace(axis.low, axis.high, POINTS + 2, dtype=torch.float64)[1:-1]  # the ends are infinite
     at = torch.logit(x) if spec.picture == "probability" else x
     inside = torch.sigmoid if spec.picture == "probability" else torch.clone
 

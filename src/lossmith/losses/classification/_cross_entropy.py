@@ -48,8 +48,8 @@ def cross_entropy(
         in dimension 1, here they are last); z-loss: https://arxiv.org/abs/2204.02311 (PaLM, 5); soft-cap:
         https://arxiv.org/abs/2408.00118 (Gemma 2, 2)
 
-    A logit of −∞ masks its class (after a soft-cap, which would make it −k): no cost and no gradient where nothing is
-    asked of it, infinite cost where it is the target, or where smoothing spreads over it.
+    A logit of −∞ masks its class: no cost and no gradient where nothing is asked of it, infinite cost where it is the
+    target, or where smoothing spreads over it. A soft-cap makes −k of it, which masks nothing: mask after capping.
 
     >>> cross_entropy(torch.tensor([2.0, 1.0, 0.5]), torch.tensor(0)).mean()
     tensor(0.4644)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lossmith.errors import RunError
+from lossmith.losses.linear_cross_entropy._chunked import softmax_
 from lossmith.losses.linear_cross_entropy._stream import Stream
 from lossmith.total import Total
 
@@ -54,12 +55,39 @@ def sigmoid_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple[Te
     return losses, torch.ones_like(losses, dtype=torch.bool)
 
 
+def info_nce_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE: logsumexp over the own candidate and those apart, minus the own candidate's z."""
+    own = pairs.own[span, None]
+    z.masked_fill_(~pairs.apart(span).scatter_(1, own, True), -torch.inf)
+    return info_nce_all_rows(z, pairs, span, bias)
+
+
+def info_nce_all_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE where every candidate is there."""
+    own = pairs.own[span, None]
+    at = z.gather(1, own)[:, 0]
+    largest, log_sum = softmax_(z)
+    z.scatter_add_(1, own, z.new_full(own.shape, -1.0))
+    return log_sum + (largest - at), torch.ones_like(at, dtype=torch.bool)
+
+
+def labelled_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE with the candidates of an anchor's group as its positives: logsumexp minus their mean z."""
+    alike = pairs.anchor_groups[span, None] == pairs.candidate_groups
+    share = alike / alike.sum(1, keepdim=True).to(z.dtype).clamp_min(1)
+    mean = (share * z).sum(1)
+    largest, log_sum = softmax_(z)
+    z.sub_(share)
+    return log_sum + (largest - mean), alike.any(1)
+
+
 def decoupled_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple[Tensor, Tensor]:
     """DCL: logsumexp over those apart, minus the own candidate's z."""
     own, apart = pairs.own[span, None], pairs.apart(span)
     at = z.gather(1, own)
     largest, some = shift_(z, apart)
-    losses = softmax_(z) + (largest - at)[:, 0]
+    top, log_sum = softmax_(z)
+    losses = log_sum + top + (largest - at)[:, 0]
     z.scatter_(1, own, -1.0)
     return losses, some
 
@@ -71,7 +99,8 @@ def supervised_rows(z: Tensor, pairs: Pairs, span: slice, bias: Tensor) -> tuple
     shift_(z, others)
     count = alike.sum(1, keepdim=True).to(z.dtype).clamp_min(1)
     mean = (torch.where(alike, z, 0) / count).sum(1)
-    losses = softmax_(z) - mean
+    top, log_sum = softmax_(z)
+    losses = log_sum + (top - mean)
     z.sub_(alike / count)
     return losses, alike.any(1)
 
@@ -90,15 +119,11 @@ def shift_(z: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     return largest, some
 
 
-def softmax_(z: Tensor) -> Tensor:
-    """Turn shifted rows into probabilities in place, and return their logsumexp [r]."""
-    sums = z.exp_().sum(1, keepdim=True)
-    z.div_(sums)
-    return sums.log()[:, 0]
-
-
 ROWS: dict[str, Callable[[Tensor, Pairs, slice, Tensor], tuple[Tensor, Tensor]]] = {
     "sigmoid": sigmoid_rows,
+    "info_nce": info_nce_rows,
+    "info_nce_all": info_nce_all_rows,
+    "labelled": labelled_rows,
     "decoupled": decoupled_rows,
     "supervised": supervised_rows,
 }

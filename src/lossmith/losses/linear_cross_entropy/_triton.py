@@ -231,8 +231,8 @@ def stretch(rows: int, vocabulary: int, itemsize: int, max_memory: int | None, t
 
     >>> [stretch(rows, 256_000, 2, None, 256) for rows in (8192, 16_384, 10**6)]
     [8192, 4096, 2048]
-    >>> stretch(1000, 1000, 2, 10**6, 256)
-    512
+    >>> stretch(1000, 1000, 2, 10**6, 256)  # 500 columns are what fits, 256 the whole tiles in them
+    256
     """
     most = MIN_COLUMNS if max_memory is None else 0
     most = max(most, (BLOCK_BYTES if max_memory is None else max_memory) // (rows * itemsize))
