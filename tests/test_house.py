@@ -108,7 +108,10 @@ def test_everything_public_is_documented(name: str, thing: object) -> None:
 def test_files_and_functions_stay_small(module: str) -> None:
     source = path_of(module).read_text(encoding="utf-8")
     lengths = {
-        node.name: (node.end_lineno or 0) - node.lineno + 1 - len((ast.get_docstring(node, clean=False) or "").splitlines())
+        node.name: (node.end_lineno or 0)
+        - node.lineno
+        + 1
+        - len((ast.get_docstring(node, clean=False) or "").splitlines())
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef)
     }

@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train a language model on text, and report what its loss means",
     "sample": "let a trained model write",
     "next": "show the most likely next tokens, with probability and surprisal",
-    "losses": "list the losses, or show one: formula, when to use it, what would run here, a picture",
+    "losses": "list the losses, or show one in full, with a picture",
 }
 
 

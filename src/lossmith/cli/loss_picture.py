@@ -34,8 +34,8 @@ class Axis:
 
 
 AXES = {
-    # In p itself every gradient goes to infinity at 0; in the logit it is what a network is moved by.
-    "probability": Axis("probability of the right answer", 0.0, 1.0, "logit of the right answer"),
+    # In p itself the gradient goes to infinity at 0; in the right answer's logit it is what moves a network.
+    "probability": Axis("probability of the right answer", 0.0, 1.0, "logit"),
     "residual": Axis("residual (input − target)", -4.0, 4.0, "residual"),
     "similarity": Axis("cosine of what belongs together", -1.0, 1.0, "cosine"),
 }
@@ -66,6 +66,8 @@ def trace(spec: LossSpec) -> Picture | None:
     """
     if spec.curve is None or spec.picture is None:
         return None
+    import warnings
+
     import torch
 
     axis = AXES[spec.picture]
@@ -78,7 +80,9 @@ def trace(spec: LossSpec) -> Picture | None:
         return spec.curve(inside(z))
 
     z = at.clone().requires_grad_()
-    value = loss(z)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of torch, where a curve takes the point as a plain number
+        value = loss(z)
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), z)
     else:
@@ -108,7 +112,8 @@ def _panel(picture: Picture, title: str, y: Sequence[float], columns: int, rows:
     if 0 < zero < rows - 1:
         labels[zero] = "0"
     drawn = braille(y, columns, rows, low, high)
-    ends = f"{picture.axis.low:g}", f"{(picture.axis.low + picture.axis.high) / 2:g}", f"{picture.axis.high:g}"
+    axis = picture.axis
+    ends = [_tick(value) for value in (axis.low, (axis.low + axis.high) / 2, axis.high)]
     gap = columns - sum(map(len, ends))
     return [
         f"{'':8}{title:<{columns}}",

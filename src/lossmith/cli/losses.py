@@ -57,9 +57,12 @@ def run(args: Args) -> None:
 
     spec = find(args.name, LOSSES)
     picture = trace(spec)
-    _write(args, picture)
+    written = _write(args, picture)
     found = details(spec, picture)
-    return print(json.dumps(found, ensure_ascii=False)) if args.json else show(found, picture, console)
+    if args.json:
+        return print(json.dumps(found, ensure_ascii=False))
+    show(found, picture, console)
+    return console.print(*(f"\npicture: {path}" for path in written), sep="", markup=False, soft_wrap=True, end="")
 
 
 def find(name: str, table: Mapping[str, LossSpec]) -> LossSpec:
@@ -104,7 +107,7 @@ def details(spec: LossSpec, picture: Picture | None) -> dict[str, Any]:
 def _option(parameter: inspect.Parameter) -> dict[str, Any]:
     required = parameter.default is parameter.empty
     default = None if required else parameter.default
-    if not isinstance(default, (str, bool, int, float, type(None))) or default != default:
+    if not isinstance(default, (str, int, float, type(None))) or (isinstance(default, float) and math.isinf(default)):
         default = repr(default)
     return {"name": parameter.name, "type": str(parameter.annotation), "required": required, "default": default}
 
@@ -116,37 +119,37 @@ def _example(spec: LossSpec) -> Iterator[str]:
 
 
 def here(spec: LossSpec) -> dict[str, str | None]:
-    """Say which implementation would run on this machine, why, and what becomes of bfloat16 products.
+    """Say which implementation would run on this machine, why, and what becomes of bfloat16 products there.
 
-    Two are chosen between where there is an option `impl`; what has `max_memory` is made in blocks of rows.
+    An option `impl` chooses between two; what has `max_memory` is made in blocks of rows; the rest is plain torch.
     """
     import torch
 
     takes = inspect.signature(spec.fn).parameters
     on_cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_cuda else "CPU"
-    if "max_memory" not in takes:
-        return {"device": device, "implementation": "torch", "why": "plain tensor operations", "bfloat16": None}
-    like = torch.empty(0, dtype=torch.bfloat16, device="cuda" if on_cuda else "cpu")
-    chosen, why = _chosen(like) if "impl" in takes else ("chunked", "blocks of rows, on any device")
-    return {"device": device, "implementation": chosen, "why": why, "bfloat16": _bfloat16(like)}
+    chosen, why, products = "torch", "plain tensor operations", None
+    if "max_memory" in takes:
+        like = torch.empty(0, dtype=torch.bfloat16, device="cuda" if on_cuda else "cpu")
+        chosen, why = _chosen(like) if "impl" in takes else ("chunked", "blocks of rows on any device")
+        products = _bfloat16(like) if "hidden" in takes else "widened to float32, where lengths are divided out"
+    return {"device": device, "implementation": chosen, "why": why, "bfloat16": products}
 
 
 def _chosen(like: Any) -> tuple[str, str]:
     from lossmith.losses.linear_cross_entropy import choose
     from lossmith.losses.linear_cross_entropy._triton import available
 
-    chosen = choose(like)
     if not like.is_cuda:
-        return chosen, "no CUDA device"
-    return chosen, available(like.device) or "a CUDA device of compute capability 8.0 or newer (float64: chunked)"
+        return choose(like), "no CUDA device"
+    return choose(like), available(like.device) or "a CUDA device of compute capability 8.0 or newer (float64: chunked)"
 
 
 def _bfloat16(like: Any) -> str:
     from lossmith.losses.linear_cross_entropy._stream import product_dtype
 
     native = product_dtype(like) == like.dtype
-    return "native products, float32 statistics" if native else "widened to float32: this CPU only emulates them"
+    return "native products, float32 statistics" if native else "widened to float32: this CPU only emulates it"
 
 
 def _numbers(picture: Picture) -> dict[str, Any]:
@@ -163,14 +166,15 @@ def _numbers(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _write(args: Args, picture: Picture | None) -> None:
+def _write(args: Args, picture: Picture | None) -> list[Path]:
     from lossmith.cli.loss_picture import write
 
-    for kind, path in (("png", args.png), ("svg", args.svg)):
-        if path is not None and picture is None:
+    wanted = {kind: path for kind, path in (("png", args.png), ("svg", args.svg)) if path is not None}
+    for kind, path in wanted.items():
+        if picture is None:
             raise InputError(f"--{kind}: {args.name} has no picture, since it is no function of a single number")
-        if path is not None and picture is not None:
-            write(picture, path, kind)
+        write(picture, path, kind)
+    return list(wanted.values())
 
 
 def _plain(text: str) -> str:
@@ -186,16 +190,27 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    for family in dict.fromkeys(row["family"] for row in rows):
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        table.add_column(Text(family, style="bold magenta"), no_wrap=True)
-        table.add_column("formula · source", ratio=1)
-        for row in rows:
-            if row["family"] == family:
-                formula = Text(row["formula"]).append(f"\n{first_source(row['source'])}", style="dim")
-                table.add_row(Text(row["name"], style="bold"), formula)
-        console.print(table, "")
-    console.print("lossmith losses NAME: shapes, when to use it and when not, options, a picture", style="dim")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")  # a long address is not cut off
+    family = ""
+    for row in rows:
+        if row["family"] != family:
+            table.add_row(Text(f"{family and chr(10)}{row['family']}", style="bold magenta"))
+            family = row["family"]
+        formula = Text(first_sentence(row["formula"])).append(f"\n{first_source(row['source'])}", style="dim")
+        table.add_row(Text(row["name"], style="bold"), formula)
+    console.print(table)
+    console.print("\nlossmith losses NAME: shapes, when to use it and when not, options, a picture", style="dim")
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first full stop that a capital letter follows.
+
+    >>> first_sentence("0.5·x² nats. With log_probs it is that already.")
+    '0.5·x² nats.'
+    """
+    return re.split(r"(?<=\.) (?=[A-Z])", text, maxsplit=1)[0]
 
 
 def first_source(source: str) -> str:
@@ -214,10 +229,10 @@ def show(found: dict[str, Any], picture: Picture | None, console: Console) -> No
     from rich.text import Text
 
     console.print(Text.assemble((found["name"], "bold magenta"), (f" · {found['family']}", "dim")))
-    console.print(Text(found["summary"]), "")
+    console.print(Text(found["summary"]), end="\n\n")
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(ratio=1)
+    table.add_column(ratio=1, overflow="fold")  # a long address is not cut off
     for title in TITLES:
         if found[title.lower()]:
             table.add_row(title, Text(found[title.lower()], style="cyan" if title == "Formula" else ""))

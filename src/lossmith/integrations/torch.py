@@ -36,7 +36,7 @@ def cross_entropy(
 
     Formula: torch's; the mean over class ids divides by the sum of their class weights, over probabilities by how many
         there are.
-    Shapes: input [C], [N, C] or [N, C, d1, ...]; target [], [N] or [N, d1, ...] of ids, or input's shape (probabilities).
+    Shapes: input [C], [N, C] or [N, C, d1, ...]; target [], [N] or [N, d1, ...] of ids, or as input (probabilities).
     Errors: torch's own, word for word.
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
 

@@ -89,8 +89,8 @@ def generalized_cross_entropy(
 ) -> Total:
     """Return the generalized cross-entropy: between cross-entropy and absolute error, for labels that may be wrong.
 
-    Formula: with ``p = softmax(logits)`` at the target: ``(1 − p^q)/q``, computed as ``−expm1(q·log p)/q``; its limit
-        ``−log p`` for q = 0, and 1 − p (half the absolute error to the one-hot vector) for q = 1. At most 1/q.
+    Formula: with ``p = softmax(logits)`` at the target: ``(1 − p^q)/q``, made from log p; its limit ``−log p`` for
+        q = 0, and ``1 − p`` (half the absolute error to the one-hot vector) for q = 1. At most 1/q.
     Shapes: logits [..., C]; targets [...] of integers; weights [...].
     Use: for noisy labels: an item whose p stays small pulls by p^q of what it would pull in cross-entropy.
     Avoid: with clean labels, where it learns more slowly; q near 1 with many classes, where it hardly learns.
@@ -104,7 +104,13 @@ def generalized_cross_entropy(
         raise InputError(f"q must be in [0, 1]; got {q}")
     keep, z, ids = class_ids(logits, targets, weights)
     log_p = logsigmoid(margin(z, ids))
-    return total(-torch.expm1(q * log_p) / q if q else -log_p, keep, weights)
+    return total(_minus_expm1(q * log_p) / q if q else -log_p, keep, weights)
+
+
+def _minus_expm1(y: Tensor) -> Tensor:
+    """Return 1 − eʸ for y ≤ 0: by expm1 near 0, else by exp: the slope of expm1, 1 + itself, is lost far from 0."""
+    near = y > -0.5
+    return torch.where(near, -torch.expm1(torch.where(near, y, 0)), 1 - torch.exp(torch.where(near, -1, y)))
 
 
 def _focal_reference(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lossmith.losses._spec import LossSpec
 from lossmith.losses.contrastive import cosent as _cosent
-from lossmith.losses.contrastive import pairwise as _pairwise
 from lossmith.losses.contrastive import info_nce as _info_nce
+from lossmith.losses.contrastive import pairwise as _pairwise
 from lossmith.losses.contrastive.cosent import cosent
 from lossmith.losses.contrastive.info_nce import info_nce
 from lossmith.losses.contrastive.pairwise import decoupled, siglip, supervised_contrastive

@@ -27,9 +27,7 @@ def _statistics(z: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     return top, z.sub_(top[:, None]).exp_().sum(1).log_()
 
 
-def _forward(
-    queries: Tensor, keys: Tensor, want: list[bool], max_memory: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(queries: Tensor, keys: Tensor, want: list[bool], max_memory: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return Σ of half of both ways' losses, and the gradients of queries [N, D] and keys [M, D] (or empty)."""
     n = len(queries)
     columns = torch.stack([queries.new_full((n,), -torch.inf), queries.new_zeros(n)])

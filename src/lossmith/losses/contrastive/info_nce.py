@@ -59,7 +59,9 @@ def info_nce(
     check_scalar("temperature", temperature)
     if positives is not None or labels is not None:
         if symmetric or within or ids is not None:
-            raise InputError("symmetric, within and ids need key i to belong to query i; leave positives and labels out")
+            raise InputError(
+                "symmetric, within and ids need key i to belong to query i; leave positives and labels out"
+            )
         return _one_way(queries, keys, temperature, positives, labels, key_labels, weights, max_memory)
     if key_labels is not None:
         raise InputError("key_labels needs labels, the queries' own")
@@ -92,7 +94,9 @@ def _one_way(
 ) -> Total:
     """Positives by index or by label; all keys are there, whoever's weight is 0."""
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
-        raise InputError(f"queries [N, D] and keys [M, D] must share D; got {tuple(queries.shape)} and {tuple(keys.shape)}")
+        raise InputError(
+            f"queries [N, D] and keys [M, D] must share D; got {tuple(queries.shape)} and {tuple(keys.shape)}"
+        )
     same_shape("weights", weights, queries.shape[:1], "the queries' rows")
     n, m, device = len(queries), len(keys), keys.device
     wide = unit(queries[:0]).dtype
@@ -111,7 +115,15 @@ def _one_way(
     same_shape("key_labels", key_labels, keys.shape[:1], "the keys' rows")
     w = torch.where(labels != -100, w, 0)
     own = torch.zeros(n, dtype=torch.long, device=device)
-    return pairs_total("labelled", q, k, Pairs(own, labels, key_labels, torch.ones(m, dtype=torch.bool, device=device)), w, None, max_memory)
+    return pairs_total(
+        "labelled",
+        q,
+        k,
+        Pairs(own, labels, key_labels, torch.ones(m, dtype=torch.bool, device=device)),
+        w,
+        None,
+        max_memory,
+    )
 
 
 def _reference(

@@ -44,9 +44,8 @@ def _forward(
         if impl == "triton":
             from lossmith.losses.linear_cross_entropy._triton import triton_sum
 
-            value, *grads = triton_sum(
-                *_narrow(hidden, head, rows, compute), bias, targets, weights, class_weights, options, asked, max_memory
-            )
+            inputs = (*_narrow(hidden, head, rows, compute), bias, targets, weights, class_weights)
+            value, *grads = triton_sum(*inputs, options, asked, max_memory, head_gradient_dtype(head, impl, compute))
             grads[0] = _spread_rows(grads[0], rows, hidden)
         else:
             terms = RowTerms(targets, weights, class_weights, options, len(head))
@@ -65,6 +64,12 @@ def counted_rows(targets: Tensor, weights: Tensor | None, class_weights: Tensor 
         keep &= class_weights[targets.clamp_min(0)] != 0
     rows = keep.nonzero()[:, 0]
     return None if len(rows) == len(targets) else rows
+
+
+def head_gradient_dtype(head: Tensor, impl: str, compute: torch.dtype) -> torch.dtype:
+    """Wide where it is accumulated block by block; Triton makes it in one product, so the head's own dtype will do."""
+    wide = torch.promote_types(compute, torch.float32)
+    return compute if impl == "triton" and head.dtype == compute else wide
 
 
 def _narrow(hidden: Tensor, head: Tensor, rows: Tensor | None, compute: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -91,7 +96,7 @@ linear_cross_entropy_op = torch.library.custom_op("lossmith::linear_cross_entrop
 def _shapes(
     hidden: Tensor, head: Tensor, bias: Any, targets: Any, weights: Any, class_weights: Any, *options: Any
 ) -> Results:
-    want, compute = options[-2:]
+    impl, want, compute = options[-3:]
     wide = torch.promote_types(compute, torch.float32)
 
     def like(x: Tensor, wanted: bool, dtype: torch.dtype) -> Tensor:
@@ -105,7 +110,7 @@ def _shapes(
         hidden.new_empty((), dtype=wide),
         hidden.new_empty((), dtype=wide),
         like(hidden, want[0], hidden.dtype),
-        like(head, want[1], wide),
+        like(head, want[1], head_gradient_dtype(head, impl, compute)),
         like(hidden.new_empty(len(head)), want[2], wide),
     )
 
