@@ -26,6 +26,7 @@ ROOMS = {
     "runs": {"errors"},
     "evaluate": {"objectives", "losses", "models", "data", "runs", "total", "errors"},
     "train": {"evaluate", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "integrations": {"losses", "models", "total", "errors"},
     "cli": {"train", "evaluate", "objectives", "losses", "models", "data", "runs", "total", "errors"},
 }
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "lossmith.") if m.name != "lossmith.__main__")

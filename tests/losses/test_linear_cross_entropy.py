@@ -1,4 +1,4 @@
-"""What the laws of check_loss do not say of the losses of a linear map: memory, dtypes, filters, errors, torch's ways."""
+"""What the laws of check_loss do not say of the losses of a linear map: memory, dtypes, filters, errors."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def test_a_functional_call_and_a_learned_scale_get_gradients() -> None:
 def test_autocast_multiplies_in_bfloat16_and_accumulates_wide() -> None:
     inputs = example(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        total = linear_cross_entropy(**inputs)
+        total = linear_cross_entropy(**inputs, max_memory=100)
     narrow = {k: x.detach().bfloat16().requires_grad_() if k != "targets" else x for k, x in inputs.items()}
     assert total.value.dtype == torch.float32
-    assert torch.equal(total.value, linear_cross_entropy(**narrow).value)
+    assert torch.equal(total.value, linear_cross_entropy(**narrow, max_memory=100).value)
     hidden, head = gradients(total.value, inputs)
     assert hidden.dtype == head.dtype == torch.float32
     assert not torch.equal(head, head.bfloat16().float()), "the head's gradient was rounded to bfloat16"
@@ -145,7 +145,7 @@ def test_a_frozen_side_gets_no_gradient_and_costs_no_product(frozen: str) -> Non
 def test_the_filter_errs_within_its_bound_and_leaves_the_head_exact() -> None:
     torch.manual_seed(0)
     hidden, head = torch.randn(300, 16, requires_grad=True), torch.randn(500, 16, requires_grad=True)
-    targets, epsilon = torch.randint(500, (300,)), 1e-3
+    targets, epsilon = torch.randint(500, (300,)), 0.2
     inputs = {"hidden": hidden, "head": head}
     exact = gradients(linear_cross_entropy(hidden, head, targets).value, inputs)
     filtered = gradients(linear_cross_entropy(hidden, head, targets, filter_below=epsilon).value, inputs)
@@ -228,7 +228,7 @@ def test_distilling_from_itself_costs_nothing_and_pulls_nowhere() -> None:
     x, w = one["hidden"], one["head"]
     for beta in (0.0, 0.5, 1.0):
         total = linear_distillation(x, w, x.detach(), w.detach(), beta=beta)
-        assert abs(float(total.value)) < 1e-12
+        assert abs(float(total.value.detach())) < 1e-12
         assert all(g.abs().max() < 1e-12 for g in gradients(total.value, one))
 
 

@@ -28,7 +28,7 @@ ALL: list[Callable[..., Total]] = [
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(*shape, generator=generator, dtype=torch.float64)).requires_grad_()
+    return (2 * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:

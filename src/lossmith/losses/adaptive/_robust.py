@@ -149,7 +149,7 @@ class AdaptiveRobust(nn.Module):
 
     >>> loss = AdaptiveRobust(alpha=1.0)
     >>> round(loss(torch.zeros(5), torch.zeros(5)).mean().item(), 4)  # log Z(1) = log(2e·K₁(1))
-    1.1854
+    1.1855
     """
 
     lowest_alpha, highest_alpha, lowest_scale = 0.001, 1.999, 1e-5

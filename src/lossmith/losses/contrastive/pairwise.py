@@ -33,7 +33,7 @@ def siglip(
     ids: Tensor | None = None,
     max_memory: int | None = None,
 ) -> Total:
-    """Return the sigmoid loss of every pair of a batch: is this key the query's own, or another's?
+    """Return the sigmoid loss of every pair of a batch, asked whether this key is the query's own or another's.
 
     Formula: ``zᵢⱼ = cos(qᵢ, kⱼ)/temperature + bias``; query i costs ``−log σ(zᵢᵢ) − Σ_{j≠i} log σ(−zᵢⱼ)`` nats and
         weighs ``wᵢ``, so that the mean divides by the number of queries, not of pairs.

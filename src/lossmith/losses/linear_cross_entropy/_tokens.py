@@ -76,8 +76,8 @@ def token_statistics(
 ) -> TokenStatistics:
     """Return log-probability, logsumexp, entropy and rank of every token, without gradients and without its logits.
 
-    Formula: ``log p_t``; ``logsumexp(z)``; ``−Σⱼ pⱼ·log pⱼ`` (all nats); the number of tokens with a larger logit than the
-        target (0: the first choice). Where the target is −100: 0, and rank −1.
+    Formula: ``log p_t``; ``logsumexp(z)``; ``−Σⱼ pⱼ·log pⱼ`` (all nats); the number of tokens with a larger logit
+        than the target (0: the first choice). Where the target is −100: 0, and rank −1.
     Shapes: as token_log_probs; rank is int64. `.correct` tells where the rank is 0.
     Use: to evaluate: accuracy, calibration, surprise against entropy.
     Avoid: in training: it has no gradient.
