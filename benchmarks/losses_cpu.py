@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,13 @@ def peers(hidden: Tensor, head: Tensor, targets: Tensor) -> dict[str, Callable[[
     compiled = torch.compile(plain)
     found["torch.compile"] = stepped(lambda: compiled(hidden, head, targets), leaves)
     if hasattr(F, "linear_cross_entropy"):
+        chosen: Any = torch.nn.LinearCrossEntropyOptions
         for name, options in (
-            ("F.linear_cross_entropy auto", torch.nn.LinearCrossEntropyOptions()),
-            ("F.linear_cross_entropy 512", torch.nn.LinearCrossEntropyOptions(batch_chunk_size=512)),
+            ("F.linear_cross_entropy auto", chosen()),
+            ("F.linear_cross_entropy 512", chosen(batch_chunk_size=512)),
         ):
-            found[name] = stepped(lambda o=options: F.linear_cross_entropy(hidden, head, targets, options=o), leaves)
+            chunked = partial(F.linear_cross_entropy, hidden, head, targets, options=options)
+            found[name] = stepped(chunked, leaves)
     return found
 
 
@@ -111,7 +114,7 @@ def filtered(rounds: int) -> None:
         exact = torch.autograd.grad(linear_cross_entropy(hidden, head, targets).value, leaves)
         errors = {}
         for epsilon in (0.0, 2.0**-12, 1e-3, 2.0**-8):
-            made = lambda e=epsilon: linear_cross_entropy(hidden, head, targets, filter_below=e).value  # noqa: E731, B023
+            made = partial(_filtered_value, hidden, head, targets, epsilon)
             run[str(epsilon)] = stepped(made, leaves)
             missed = (torch.autograd.grad(made(), hidden)[0] - exact[0]).float().norm() / exact[0].float().norm()
             errors[str(epsilon)] = round(float(missed), 5)
@@ -122,6 +125,10 @@ def filtered(rounds: int) -> None:
                             "ratios": ratios, "relative_error_of_hidden_gradient": errors, "bar": 0.75,
                             "rounds": rounds})  # fmt: skip
     return None
+
+
+def _filtered_value(hidden: Tensor, head: Tensor, targets: Tensor, epsilon: float) -> Tensor:
+    return linear_cross_entropy(hidden, head, targets, filter_below=epsilon).value
 
 
 def memory(rounds: int) -> None:
@@ -176,7 +183,8 @@ def error(rounds: int) -> None:
 
     keep("losses_cpu", {"case": "error", "rows": 2048, "width": 512, "vocabulary": 32_000, "dtype": "bfloat16",
                         "unit": "relative error of loss, hidden's gradient, head's gradient against float64",
-                        "lossmith": apart(ours), "plain torch": apart(plain), "bar": "≤ plain; loss ≤ 1e-5"})  # fmt: skip
+                        "lossmith": apart(ours), "plain torch": apart(plain), "bar": "≤ plain; loss ≤ 1e-5"})  # fmt:
+                        skip
 
 
 def _results(loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, head: Tensor) -> list[Tensor]:

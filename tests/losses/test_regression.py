@@ -47,7 +47,7 @@ def at(loss: Callable[..., Total], x: float, dtype: torch.dtype, **options: Any)
     """Value and slope of one residual."""
     inputs = torch.tensor(x, dtype=dtype, requires_grad=True)
     value = loss(inputs, torch.zeros((), dtype=dtype), **options).value
-    return float(value), float(torch.autograd.grad(value, inputs)[0])
+    return float(value.detach()), float(torch.autograd.grad(value, inputs)[0])
 
 
 @pytest.mark.parametrize(

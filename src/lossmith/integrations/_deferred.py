@@ -1,7 +1,8 @@
 """Logits that nobody has multiplied out: they remember hidden states and head until somebody needs the numbers.
 
-A model's own code goes on working with them. What it usually does to logits (see _rules) is remembered, cross-entropy is
-computed without them, and whatever else is done first makes them, exactly as the model would have made them.
+A model's own code goes on working with them. What it usually does to logits (see _rules) is remembered,
+cross-entropy is computed without them, and whatever else is done first makes them, exactly as the model would have
+made them.
 """
 
 from __future__ import annotations

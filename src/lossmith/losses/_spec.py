@@ -1,4 +1,4 @@
-"""LossSpec: a row of the table LOSSES, which drives the tests, the documentation, the command line and the benchmarks."""
+"""LossSpec: a row of the table LOSSES, which drives tests, documentation and command line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class LossSpec:
     name: as users type it. family: the file. fn: what users call, tensors → Total (or the nn.Module that owns tensors).
     reference: the plain formula, same arguments, same Total, in the dtype it is given; None for modules and for what
     combines other losses (they have tests of their own).
-    example(generator, dtype): keyword arguments of a small call; a tensor that requires_grad is checked for its gradient;
-    "weights", where the loss takes them, are positive and have one entry an item.
+    example(generator, dtype): keyword arguments of a small call; a tensor that requires_grad is checked for its
+    gradient; "weights", where the loss takes them, are positive and have one entry an item.
     items: the arguments whose first dimension runs over the items (what a split cuts, what weight 0 removes).
     variants: options that change the formula; every law holds for each.
     implementations: name → a function with fn's arguments ("reference" is always one, and not listed).
@@ -53,7 +53,7 @@ class LossSpec:
         """
         lines: list[str] = []
         inside = False
-        for line in inspect.getdoc(self.fn).splitlines() if self.fn.__doc__ else ():
+        for line in (inspect.getdoc(self.fn) or "").splitlines():
             head, colon, _ = line.partition(":")
             if colon and head in SECTIONS:
                 inside = head == title

@@ -53,7 +53,8 @@ def _forward(queries: Tensor, keys: Tensor, want: list[bool], max_memory: int | 
         if any(want):
             walk.run(second)
     empty = value.new_empty(0)
-    return value, *(empty.clone() if g is None else g for g in (walk.grad_hidden, walk.grad_head))
+    one, other = (empty.clone() if g is None else g for g in (walk.grad_hidden, walk.grad_head))
+    return value, one, other
 
 
 both_ways_op = torch.library.custom_op("lossmith::both_ways", _forward, mutates_args=())

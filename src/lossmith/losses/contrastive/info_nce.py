@@ -1,4 +1,4 @@
-"""InfoNCE: the cross-entropy of picking one's own key among all; symmetric it is CLIP's loss, within both views NT-Xent."""
+"""InfoNCE: the cross-entropy of picking one's own key among all; symmetric it is CLIP's, within both views SimCLR's."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def info_nce(
         negatives too. symmetric: half of that, and half of the same with queries and keys exchanged: CLIP's loss; with
         within as well, SimCLR's NT-Xent.
     Shapes: queries [N, D], keys [M, D], M ≥ N: key i belongs to query i, and keys beyond N are hard negatives; or
-        positives int64[N] (each query's key), or labels [N] and key_labels [M], of any M. temperature a number or a tensor
-        without dimensions (it gets its gradient: Temperature keeps it in CLIP's range), weights [N], ids [M]: of two
-        with the same id (one caption, one document), neither is the other's negative. A pair of weight 0 is not there; a
-        query whose label no key has weighs nothing. Not additive: a smaller batch has fewer negatives.
+        positives int64[N] (each query's key), or labels [N] and key_labels [M], of any M. temperature a number or a
+        tensor without dimensions (it gets its gradient: Temperature keeps it in CLIP's range), weights [N], ids [M]:
+        of two with the same id (one caption, one document), neither is the other's negative. A pair of weight 0 is not
+        there; a query whose label no key has weighs nothing. Not additive: a smaller batch has fewer negatives.
     Use: for sentence embeddings (SimCSE: 0.05), image and text (CLIP: learned, from 0.07), retrieval.
     Avoid: over micro-batches: accumulating makes no larger batch; with duplicates and no ids: they are false negatives.
     Memory: beside embeddings and their gradients, some rows of the N×M similarities: max_memory bytes (default 60 MB).
     Errors: InputError for shapes that do not fit, positives out of range, and a temperature that is not above 0.
-    Source: https://arxiv.org/abs/1807.03748 (van den Oord et al. 2018), https://arxiv.org/abs/2103.00020 (CLIP, figure 3),
-        https://arxiv.org/abs/2002.05709 (SimCLR)
+    Source: https://arxiv.org/abs/1807.03748 (van den Oord et al. 2018), https://arxiv.org/abs/2103.00020 (CLIP,
+        figure 3), https://arxiv.org/abs/2002.05709 (SimCLR)
 
     >>> x = torch.ones(5, 2)
     >>> info_nce(x, x).mean()  # all alike: ln 5

@@ -12,7 +12,7 @@ IMPLEMENTATIONS = ("auto", "chunked", "triton", "reference")
 
 
 def compute_dtype(hidden: Tensor, head: Tensor) -> torch.dtype:
-    """Return the dtype of the products: autocast's where it is on, else that of hidden and head, which must be the same."""
+    """Return the dtype of the products: autocast's where it is on, else that of hidden and head (the same)."""
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
@@ -57,7 +57,7 @@ def check_linear(
 
 
 def check_map(hidden: Tensor, head: Tensor, bias: Tensor | None, of: str = "") -> None:
-    """Raise InputError where hidden [..., D], head [V, D] and bias [V] do not fit together; `of` prefixes their names."""
+    """Raise InputError where hidden [..., D], head [V, D], bias [V] do not fit together; `of` prefixes their names."""
     if head.ndim != 2 or hidden.ndim < 1 or hidden.shape[-1] != head.shape[1]:
         raise InputError(
             f"{of}hidden [..., D] and {of}head [V, D] must share D; got {tuple(hidden.shape)} and {tuple(head.shape)}"

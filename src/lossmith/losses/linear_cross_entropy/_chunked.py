@@ -79,7 +79,7 @@ class RowTerms:
         spread: tuple[Tensor, Tensor | float] | None,
         span: slice,
     ) -> None:
-        """Turn probabilities into the gradient of the logits, in place: onehot is taken off before anything is rounded."""
+        """Turn probabilities into the logits' gradient, in place: onehot is taken off before anything is rounded."""
         s, zeta = self.options.label_smoothing, self.options.z_loss
         one = torch.ones_like(lse) if own is None else own
         peak = (1 - s) * one

@@ -36,13 +36,13 @@ def linear_distillation(
     teacher_logit_scale: float = 1.0,
     max_memory: int | None = None,
 ) -> Total:
-    """Return the divergence of a student's next-token distribution from its teacher's, without storing either's logits.
+    """Return the divergence of a student's next tokens from its teacher's, without storing the logits of either.
 
     Formula: with p (student) and q (teacher) the softmax of ``logits/temperature`` and ``m = beta·q + (1 − beta)·p``:
-        beta 0: forward ``KL(q ‖ p)``; beta 1: reverse ``KL(p ‖ q)``; between: ``beta·KL(q ‖ m) + (1 − beta)·KL(p ‖ m)``;
-        nats, times temperature² if rescale. top_k: q keeps its k largest entries only, and is normalized again.
-    Shapes: hidden [..., D], head [V, D], bias [V]; the teacher's [..., E], [V, E], [V]; weights [...]. Gradients go to the
-        student only.
+        beta 0: forward ``KL(q ‖ p)``; beta 1: reverse ``KL(p ‖ q)``; between: ``beta·KL(q ‖ m) + (1 − beta)·KL(p ‖
+        m)``; nats, times temperature² if rescale. top_k: q keeps its k largest entries only, and is normalized again.
+    Shapes: hidden [..., D], head [V, D], bias [V]; the teacher's [..., E], [V, E], [V]; weights [...]. Gradients go
+        to the student only.
     Use: to train a small model on a larger one's whole distribution: forward KL covers all that the teacher may say,
         reverse KL keeps to what it says most, between is GKD's.
     Avoid: where teacher and student have different vocabularies; top_k with beta 1, which would be infinite.
@@ -66,8 +66,8 @@ def linear_distillation(
     value, weight, *_ = linear_distillation_op(
         hidden.reshape(-1, hidden.shape[-1]), head, bias,
         teacher_hidden.detach().reshape(-1, teacher_hidden.shape[-1]), teacher_head.detach(),
-        None if teacher_bias is None else teacher_bias.detach(), None if weights is None else weights.detach().reshape(-1),
-        [float(beta), float(temperature), float(temperature**2 if rescale else 1)], top_k,
+        None if teacher_bias is None else teacher_bias.detach(), None if weights is None else
+        weights.detach().reshape(-1), [float(beta), float(temperature), float(temperature**2 if rescale else 1)], top_k,
         [softcap or math.inf, teacher_softcap or math.inf, float(logit_scale), float(teacher_logit_scale)], max_memory,
         [recorded and x is not None and x.requires_grad for x in (hidden, head, bias)],
         compute_dtype(hidden, head), compute_dtype(teacher_hidden, teacher_head),

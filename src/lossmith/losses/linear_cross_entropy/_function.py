@@ -70,13 +70,22 @@ def linear_cross_entropy(
     weights = None if weights is None else weights.detach().reshape(-1)
     class_weights = None if class_weights is None else class_weights.detach()
     if chosen == "reference":
-        rows = {"bias": bias, "weights": weights, "class_weights": class_weights}
-        numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss, "logit_scale": logit_scale}
-        return reference(hidden, head, targets, **rows, **numbers, softcap=softcap)
-    numbers_of_op = [float(label_smoothing), float(z_loss), float(logit_scale), float(filter_below)]
+        return reference(
+            hidden,
+            head,
+            targets,
+            bias=bias,
+            weights=weights,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            logit_scale=logit_scale,
+        )
+    numbers = [float(label_smoothing), float(z_loss), float(logit_scale), float(filter_below)]
     recorded = torch.is_grad_enabled()
     want = [recorded and x is not None and x.requires_grad for x in (hidden, head, bias)]
     value, weight, *_ = linear_cross_entropy_op(
-        hidden, head, bias, targets, weights, class_weights, numbers_of_op, softcap, max_memory, chosen, want, compute
+        hidden, head, bias, targets, weights, class_weights, numbers, softcap, max_memory, chosen, want, compute
     )
     return Total(value, weight.detach())

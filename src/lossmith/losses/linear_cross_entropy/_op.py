@@ -1,7 +1,7 @@
 """The operator that torch sees: opaque to torch.compile, its gradients made in the forward pass, backward a scaling.
 
-Gradients for an upstream of 1 are made while the logits are there (three products in all, where recomputing takes four),
-and only those that somebody asked for.
+Gradients for an upstream of 1 are made while the logits are there (three products in all, where recomputing takes
+four), and only those that somebody asked for.
 """
 
 from __future__ import annotations

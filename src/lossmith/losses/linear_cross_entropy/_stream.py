@@ -52,9 +52,9 @@ def product_dtype(x: Tensor) -> torch.dtype:
 class Stream:
     """Walk over ``z = cap(scale·(hidden·headᵀ + bias))``, some rows at a time, in float32 or wider.
 
-    hidden [N, D], head [V, D], bias [V]; rows: which rows of hidden (int64[n]; None: all); exact: for each of these rows
-    a column whose logit is made in wide precision even where the products are bfloat16 (the target's: what is subtracted
-    from logsumexp may not carry the rounding of a half-precision product).
+    hidden [N, D], head [V, D], bias [V]; rows: which rows of hidden (int64[n]; None: all); exact: for each of these
+    rows a column whose logit is made in wide precision even where the products are bfloat16 (the target's: what is
+    subtracted from logsumexp may not carry the rounding of a half-precision product).
     want: whose gradient `run` shall make; they lie in grad_hidden, grad_head, grad_bias afterwards.
     filter_below: columns whose share of the gradient stays below it in a whole block take no part in grad_hidden.
     """
@@ -111,7 +111,7 @@ class Stream:
                 self._multiply_back(span, x, z)
 
     def product(self, span: slice) -> tuple[Tensor, Tensor]:
-        """Return the counted rows [r, D] of a block and their product with the head [r, V], in the buffer of this walk."""
+        """Return the counted rows [r, D] of a block and their product with the head [r, V], in this walk's buffer."""
         if self._buffer is None:
             self._buffer = self.head.new_empty(self.block, len(self.head))
         x = self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]

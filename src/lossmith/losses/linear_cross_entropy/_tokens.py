@@ -1,4 +1,4 @@
-"""What a model thinks of each token: its log-probability (differentiable), and entropy, rank and logsumexp beside it."""
+"""What a model thinks of each token: its log-probability (differentiable), entropy, rank and logsumexp."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def token_log_probs(
 ) -> Tensor:
     """Return the log-probability of every target, differentiable, without storing the logits.
 
-    Formula: ``z_t − logsumexp(z)`` nats, z as in linear_cross_entropy; 0 where the target is −100. The backward pass makes
-        the logits again (four products in all), since a token's upstream gradient is not known before.
+    Formula: ``z_t − logsumexp(z)`` nats, z as in linear_cross_entropy; 0 where the target is −100. The backward pass
+        makes the logits again (four products in all), since a token's upstream gradient is not known before.
     Shapes: hidden [..., D], head [V, D], bias [V], targets [...] of integers; result [...], float32 or wider.
     Use: for preference and policy-gradient losses (DPO, GRPO), for reduction="none", for scoring candidates.
     Avoid: for a plain sum or mean: linear_cross_entropy takes three products.
@@ -60,7 +60,7 @@ def token_log_probs(
     out = token_log_probs_op(
         *flat, bias, softcap, float(logit_scale), max_memory, choose(hidden, impl), want, compute_dtype(hidden, head)
     )
-    return out.reshape(targets.shape)
+    return torch.reshape(out, targets.shape)
 
 
 @torch.no_grad()
@@ -104,7 +104,8 @@ def token_statistics(
 
     with torch.autocast(x.device.type, enabled=False):
         stream.run(visit)
-    return TokenStatistics(*(row.reshape(targets.shape) for row in out[:3]), out[3].long().reshape(targets.shape))
+    log_probs, logsumexp, entropy, rank = (row.reshape(targets.shape) for row in out)
+    return TokenStatistics(log_probs, logsumexp, entropy, rank.long())
 
 
 def _flat(
