@@ -183,8 +183,7 @@ def error(rounds: int) -> None:
 
     keep("losses_cpu", {"case": "error", "rows": 2048, "width": 512, "vocabulary": 32_000, "dtype": "bfloat16",
                         "unit": "relative error of loss, hidden's gradient, head's gradient against float64",
-                        "lossmith": apart(ours), "plain torch": apart(plain), "bar": "≤ plain; loss ≤ 1e-5"})  # fmt:
-                        skip
+                        "lossmith": apart(ours), "plain torch": apart(plain), "bar": "≤ plain; loss ≤ 1e-5"})  # fmt: skip
 
 
 def _results(loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, head: Tensor) -> list[Tensor]:

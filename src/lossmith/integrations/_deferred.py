@@ -104,7 +104,7 @@ def defer(recipe: Recipe, ledger: Ledger, make: Callable[..., Any], *args: Any, 
 def remember(
     recipe: Recipe, first: DeferredLogits, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
 ) -> DeferredLogits:
-    """Return the deferred result of func(first, ...); where that is in place it is `first` itself, with a new recipe."""
+    """Return the deferred result of func(first, ...); in place it is `first` itself, with a new recipe."""
     before = first
     if in_place and first.recipe is not None:
         function, old_args, old_kwargs = first.origin

@@ -34,7 +34,7 @@ def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(slots=True)
 class RowTerms:
-    """Loss of some rows and gradient of their logits: ``w·[(1−s)·c_t·(lse − z_t) + (s/V)·Σⱼ cⱼ·(lse − zⱼ) + ζ·lse²·c_t]``.
+    """Loss of some rows, ``w·[(1−s)·c_t·(lse − z_t) + (s/V)·Σⱼ cⱼ·(lse − zⱼ) + ζ·lse²·c_t]``, and its gradient.
 
     targets int64[n], weights [n] or None, class_weights c [V] or None (ones); s: label smoothing; ζ: z-loss.
     """

@@ -25,7 +25,7 @@ Visit = Callable[[Tensor, slice], None]
 
 
 def block_rows(width: int, itemsize: int, max_memory: int | None) -> int:
-    """Return how many rows of `width` logits may be alive at once; max_memory, in bytes, counts them as they are stored.
+    """Return how many rows of `width` logits may be alive at once; max_memory is in bytes, as they are stored.
 
     >>> block_rows(32_000, 4, None), block_rows(32_000, 2, None), block_rows(32_000, 2, 10_000_000)
     (448, 448, 128)
@@ -92,7 +92,7 @@ class Stream:
         self.piece = max(1, min(self.block, PIECE_BYTES // (width * self.wide.itemsize)))
 
     def run(self, visit: Visit, before: Callable[[slice], None] | None = None) -> None:
-        """Call `visit(z, span)` with the wide logits [r, V] of the counted rows `span`, and `before(span)` on each block.
+        """Call `visit(z, span)` with the wide logits [r, V] of some counted rows, and `before(span)` on each block.
 
         Where a gradient is wanted, visit leaves in z the gradient of its value with respect to z; else it may do with z
         as it likes.
