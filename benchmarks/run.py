@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("startup.py", "loop_overhead.py", "shakespeare.py", "memory_tokenize.py --save")
+ALL = (
+    "startup.py",
+    "loop_overhead.py",
+    "shakespeare.py",
+    "memory_tokenize.py --save",
+    "losses_cpu.py",
+    "cuda_linear_cross_entropy.py",
+)
 
 
 def main() -> None:

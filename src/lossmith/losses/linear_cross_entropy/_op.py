@@ -139,8 +139,8 @@ def scaled(ctx: Any, upstream: Tensor | None) -> list[Tensor | None]:
 
 def _scaled(grad: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
     """Return upstream·grad: in place where this is the last backward pass that will need it, else beside it."""
-    if grad.dtype == dtype and not _graph_is_kept():
-        return grad.detach().mul_(upstream)
+    if not _graph_is_kept():
+        return grad.detach().mul_(upstream).to(dtype)
     return (grad * upstream).to(dtype)
 
 
