@@ -21,7 +21,7 @@ from lossmith.models.presets import PRESETS
 from lossmith.train.config import TrainConfig, option
 
 ROOT = Path(__file__).resolve().parents[1]
-ENGLISH = ["README.md", "docs/data.md", "docs/training.md", "docs/numbers.md"]
+ENGLISH = ["README.md", "docs/data.md", "docs/training.md", "docs/numbers.md", "docs/losses.md"]
 PAGES = [*ENGLISH, *(page.replace(".md", ".zh.md") for page in ENGLISH)]
 EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SKIP = "<!-- test: skip -->"
@@ -131,7 +131,7 @@ def test_both_languages_say_the_same(page: str) -> None:
 
 @pytest.mark.parametrize("language", ["", ".zh"])
 def test_everything_is_mentioned(language: str) -> None:
-    text = read(f"docs/training{language}.md") + read(f"docs/data{language}.md")
+    text = "".join(read(f"docs/{page}{language}.md") for page in ("training", "data", "losses"))
     ways = {field.name: option(field.name) for field in fields(TrainConfig) if field.name != "inputs"}
     assert [name for name in ways.values() if not re.search(rf"{name}(?![\w-])", text)] == []
     assert [name for name in lossmith.__all__ if f"lossmith.{name}" not in text] == []
