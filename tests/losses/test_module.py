@@ -49,6 +49,7 @@ def test_any_loss_gives_what_the_function_gives(name: str) -> None:
 def test_what_owns_tensors_is_a_child() -> None:
     kinds = {"a": "regression", "b": "classification"}
     options: dict[str, dict[str, Any]] = {"uncertainty_weighting": {"kinds": kinds}, "grad_norm": {"names": "ab"}}
+    options["scheduled_focal"] = {"start": 2.0, "stop": 0.0, "steps": 10}
     for name in OWNING:
         module = Module(name, **options.get(name, {}))
         inner = LOSSES[name].fn(**options.get(name, {}))
@@ -70,7 +71,8 @@ def test_tensors_among_the_options_are_registered() -> None:
     assert same(loss(hidden, targets), expected), "a fixed tensor is left out of the call"
     assert same(loss(targets=targets, hidden=hidden), expected)
     loss(hidden, targets).mean().backward()
-    assert head.weight.grad is not None and bool(head.weight.grad.any())
+    assert head.weight.grad is not None
+    assert bool(head.weight.grad.any())
 
 
 def test_a_module_among_the_options_is_called_and_learns() -> None:
@@ -80,7 +82,8 @@ def test_a_module_among_the_options_is_called_and_learns() -> None:
     assert torch.allclose(total.value, LOSSES["info_nce"].fn(queries, keys, temperature=0.1).value)
     total.mean().backward()
     (log_scale,) = loss.parameters()
-    assert log_scale.grad is not None and log_scale.grad != 0
+    assert log_scale.grad is not None
+    assert log_scale.grad != 0
     assert "temperature=Temperature" in repr(loss)
 
 

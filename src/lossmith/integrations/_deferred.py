@@ -80,7 +80,7 @@ class DeferredLogits(torch.Tensor):
         return give_up(func, name, args, kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Refuse: everything comes by __torch_function__, where autograd still sees it."""
         raise NotImplementedError(f"{func} of deferred logits below autograd")
 
