@@ -122,7 +122,7 @@ def test_standard_input(lossmith: Callable[..., Result], tmp_path: Path) -> None
 MISTAKES: list[tuple[list[str], str]] = [
     (["trian"], r"no command 'trian'. Did you mean 'train'\?"),
     (["train", "nothing.txt"], "nothing.txt"),
-    (["train", "empty.txt"], "empty"),
+    (["train", "empty.txt"], "'empty.txt' holds 0 characters"),
     (["train", "one.txt", "--tokenizer", "byte"], "one.txt|token|character"),
     (["train", "bad.txt"], r"bad\.txt.*(byte|offset) .*--encoding"),
     (["train", "torn.gz"], "torn.gz"),
@@ -130,7 +130,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["train", "broken.json"], r"broken\.json"),
     (["train", "rows.jsonl", "--text-field", "txet"], r"Did you mean 'text'\?"),
     (["train", "shakespear"], r"Did you mean '?shakespeare"),
-    (["train", "good.txt", "--optim", "adan"], "adamw"),
+    (["train", "good.txt", "--optim", "adamww"], r"muon; got 'adamww'\. Did you mean 'adamw'\?"),
+    (["train", "good.txt", "--lr-scheduler-type", "cosin"], r"Did you mean 'cosine'\?"),
+    (["train", "good.txt", "--block-size", "0"], "--block-size must be at least 1; got 0"),
+    (["train", "good.txt", "--min-lr-rate", "3"], r"--min-lr-rate must be in \[0, 1\]; got 3"),
+    (["train", "good.txt", "--text-field", "q"], "--text-field 'q' names a column"),
+    (["train", "good.txt", "--model", "bert"], r"--model bert \(BertLMHeadModel\) is not causal"),
+    (["sample", "bert"], r"bert holds a config\.json and no weights"),
     (["train", "good.txt", "--learning-rate", "fast"], "learning-rate"),
     (["train", "good.txt", "--max-step", "3"], "max-steps"),
     (["train", "good.txt", "--tokenizer", "bpe:10"], "bpe:10"),
@@ -155,6 +161,9 @@ def bad_inputs(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes("天地".encode("gb18030") + b" and so on")
     (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(os.urandom(4000))[:2000])
     (tmp_path / "broken.json").write_text('{"text": ', encoding="utf-8")
+    (tmp_path / "bert").mkdir()
+    shape = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text('{"text": "a b c"}\n{"text": "d e f"}\n', encoding="utf-8")
 
 

@@ -167,3 +167,16 @@ def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="holds no tokenizer that can be read"):
         Tokenizer.from_hugging_face(tmp_path)
+
+
+def test_a_tokenizer_without_a_token_for_the_unknown_says_so(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    backend = Backend(models.WordLevel({"a": 0, "b": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    (tmp_path / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode("a b").tolist() == [0, 1]
+    with pytest.raises(InputError, match=r"cannot encode this text .*Missing .*--tokenizer byte or bpe:SIZE"):
+        tokenizer.encode("a c")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from test_sampling import make_model
 
+from lossmith.cli.next import show
 from lossmith.data import Tokenizer
 from lossmith.errors import InputError
 from lossmith.evaluate import next_tokens
@@ -111,6 +114,21 @@ def test_a_long_prompt_is_cut_to_the_context(byte: Tokenizer) -> None:
 def test_what_cannot_be_asked_is_said(byte: Tokenizer, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         next_tokens(make_model(byte.vocab_size), byte, "a", **options)
+
+
+def test_candidates_that_cannot_be_encoded_are_left_out_and_named() -> None:
+    tokenizer = Tokenizer.char("床前明月光")
+    model = make_model(tokenizer.vocab_size)
+    found = next_tokens(model, tokenizer, "床前", candidates=["明", "水", "月"])
+    assert {candidate.text for candidate in found.candidates} == {"明", "月"}
+    assert list(found.unknown) == ["水"]
+    assert "水" in found.unknown["水"]
+    stream = io.StringIO()
+    show(found, Console(file=stream, width=200))
+    assert "left out “水”: the character '水'" in stream.getvalue()
+    assert found.to_json()["unknown"] == found.unknown
+    with pytest.raises(InputError, match="--candidates: the character '水'"):
+        next_tokens(model, tokenizer, "床前", candidates=["水"])
 
 
 def test_to_json_is_json_and_complete(byte: Tokenizer) -> None:

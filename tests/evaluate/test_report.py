@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -12,6 +13,8 @@ import pytest
 
 from lossmith.errors import DataError
 from lossmith.evaluate import write_report
+from lossmith.evaluate._png import figure_of
+from lossmith.evaluate._svg import spread
 from lossmith.evaluate.figures import loss_panel, side_panels, smooth, thin
 from lossmith.runs import Curve, Run
 
@@ -311,3 +314,39 @@ def test_thinning_keeps_the_extremes_and_the_gaps() -> None:
     assert np.isnan(few_y).sum() == 1
     assert (np.diff(few_x) > 0).all()
     assert (few_x[0], few_x[-1]) == (0, 99_999)
+
+
+def test_places_are_spread_as_little_as_needed() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5, 11, 40):
+        places = rng.random(n)
+        found = np.array(spread(places.tolist(), 0.1, 0.0, 1.0))
+        order = np.argsort(places)
+        assert (np.diff(found[order]) >= min(0.1, 1 / max(1, n - 1)) - 1e-6).all()
+        assert found.min() >= -1e-6
+        assert found.max() <= 1 + 1e-6
+    assert spread([0.1, 0.5, 0.9], 0.1, 0.0, 1.0) == [0.1, 0.5, 0.9]
+
+
+@pytest.mark.parametrize("top", [7.0, 90_000.0], ids=["linear", "decades"])
+def test_no_text_of_the_picture_lies_on_another(top: float) -> None:
+    """Baselines that nearly agree, a final loss beside one of them, and an axis over several decades."""
+    points = [(s, 2 + (top - 2) * math.exp(-s / 40)) if top < 10 else (s, top * s**-2.5) for s in range(1, 401)]
+    last = points[-1][1]
+    near = [baseline("uniform", 6.93), baseline("unigram", 6.9), baseline("bigram", last * 1.01)]
+    panel = loss_panel(curve_run(points, eval_loss=points[39::40]), near)
+    assert panel is not None
+    assert len(panel.references) == 3
+    figure = figure_of(panel)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    texts = [*axes.texts, *axes.get_yticklabels(), *axes.get_xticklabels(), *axes.get_legend().get_texts()]
+    texts += [*axes.get_yticklabels(minor=True), *axes.get_xticklabels(minor=True)]
+    texts += [axes.xaxis.label, axes.title, axes._left_title]  # type: ignore[attr-defined]
+    boxes = {text.get_text(): text.get_window_extent() for text in texts if text.get_text() and text.get_visible()}
+    assert f"{last:.3f}" in boxes
+    assert ("1,000" in boxes) == (top > 10)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not boxes[one].overlaps(boxes[other]), (one, other)
+    named = [boxes[text.get_text()] for text in (*axes.texts, *axes.get_legend().get_texts())]
+    assert all(box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in named)

@@ -139,8 +139,10 @@ def test_pretrained_weights_are_continued_from(tmp_path: Path) -> None:
     saved.save_pretrained(tmp_path)
     loaded = build_model(str(tmp_path), vocab_size=40, context=64)
     assert torch.equal(loaded.lm_head.weight, saved.lm_head.weight)
-    with pytest.raises(DataError, match=r"tokenizer has 51 tokens and the model in .* only 50"):
+    with pytest.raises(DataError, match=r"tokenizer has 51 tokens and the model in .* has 50"):
         build_model(str(tmp_path), vocab_size=51, context=64)
+    with pytest.raises(DataError, match=r"tokenizer has 40 tokens and the model in .* has 50"):
+        build_model(str(tmp_path), vocab_size=40, context=64, exact=True)
     with pytest.raises(DataError, match="--block-size 65 is more than the 64 positions"):
         build_model(str(tmp_path), vocab_size=50, context=65)
 

@@ -60,6 +60,8 @@ def show(found: NextTokens, console: Console | None = None) -> None:
     console.print(_top_table(found.top))
     if found.candidates:
         console.print(_candidate_table(found.candidates))
+    for text, why in found.unknown.items():
+        console.print(f"left out “{visible(text)}”: {why}", markup=False, style="yellow")
 
 
 def _table(*columns: str) -> Table:

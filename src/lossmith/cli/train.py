@@ -11,12 +11,17 @@ from lossmith.train.config import TrainConfig
 
 
 def _shown(hint: Any) -> Any:
-    """Show `int | None` as INT: None only means "not given", and the help of each option names its default."""
+    """Show `int | None` as INT: None only means "not given", and the help of each option names its default.
+
+    Choices are shown, and any text is taken: of a wrong one our own check says which was meant.
+    """
     given = [part for part in get_args(hint) if part is not type(None)]
     if type(None) not in get_args(hint):
         return hint
     name = ",".join(get_args(given[0])) if get_origin(given[0]) is Literal else given[0].__name__.upper()
     metavar = f"{{{name}}}" if "," in name else name
+    if get_origin(given[0]) is Literal:
+        hint = str | None
     return Annotated[hint, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
 
 

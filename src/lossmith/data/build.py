@@ -33,7 +33,10 @@ def build(
     with Spool(work / "text.utf8", characters=kind_of(config.tokenizer) == "char") as spool:
         counts = read_all(spool, sources, config, work, progress)
     if not len(spool):
-        raise DataError(f"the input has no text: {', '.join(_names(sources))} hold 0 characters. Give files with text")
+        hold = "holds" if len(sources) == 1 else "hold"
+        raise DataError(
+            f"the input has no text: {', '.join(_names(sources))} {hold} 0 characters. Give files with text"
+        )
     train, validation, how = split(spool, config, sum(counts[len(found.sources) :]))
     with ThreadPoolExecutor(3) as pool:  # the compressors run beside the encoding: neither holds Python's lock
         compressed = compress(pool, spool.path, validation)
@@ -76,7 +79,7 @@ def _tokenizer(config: DataConfig, spool: Spool, train: Part, progress: Progress
     if kind == "byte":
         return Tokenizer.byte()
     if kind == "hf":
-        return Tokenizer.from_hugging_face(config.tokenizer)
+        return Tokenizer.load(config.tokenizer)
     texts = learning_texts(spool.path, train, _ticker(progress, "learning the tokenizer", train.n_bytes))
     return Tokenizer.train_bpe(texts, bpe_size(config.tokenizer))
 

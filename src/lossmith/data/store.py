@@ -19,9 +19,9 @@ import numpy.typing as npt
 from lossmith.data.config import DataConfig, Progress, silent
 from lossmith.data.fingerprint import fingerprint
 from lossmith.data.locks import building, remove_stale
-from lossmith.data.sources import Found, Source, expand
+from lossmith.data.sources import TABLES, Found, Source, expand
 from lossmith.data.tokenizers import Tokenizer, check_spec
-from lossmith.errors import DataError
+from lossmith.errors import DataError, InputError
 
 PARTS = ("train", "validation")
 
@@ -131,6 +131,12 @@ def _sources(config: DataConfig, kept: Path | None) -> tuple[Found, Found]:
     if not found.sources:
         raise DataError(
             "--eval-file names every input: nothing is left to train on. Give other files to one of the two"
+        )
+    plain = all(source.kind in ("text", "corpus") for source in found.sources + evaluation.sources)
+    if config.text_field is not None and plain:
+        raise InputError(
+            f"--text-field {config.text_field!r} names a column or key of {', '.join(TABLES)}; "
+            "none of the inputs is one of these: leave it out"
         )
     return found, evaluation
 

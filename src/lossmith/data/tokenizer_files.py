@@ -105,9 +105,10 @@ def token_bytes(backend: Backend, n: int) -> Iterator[bytes]:
         yield bytes(letters[letter] for letter in backend.id_to_token(i) or "")
 
 
-def settings(folder: Path) -> list[Path]:
-    """Return the files of a folder that AutoTokenizer reads."""
-    return [folder / name for name in _SETTINGS if (folder / name).is_file()]
+def settings(folder: Path, *, own: bool = False) -> list[Path]:
+    """Return the files of a folder that AutoTokenizer reads; `own`: and ours."""
+    names = (*_SETTINGS, OWN) if own else _SETTINGS
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def read_backend(folder: Path) -> Backend:

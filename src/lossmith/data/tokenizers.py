@@ -91,7 +91,13 @@ class Tokenizer:
         """Return the ids of each text; on several cores where the `tokenizers` library does the work."""
         if self.kind in ("byte", "char"):
             return [self.encode(text) for text in texts]
-        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        try:
+            encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception, for a model without a token for the unknown
+            raise InputError(
+                f"the tokenizer {self.spec} cannot encode this text ({error}): take one that knows every character, "
+                "such as --tokenizer byte or bpe:SIZE"
+            ) from error
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
@@ -227,6 +233,6 @@ def spec_content(spec: str) -> str:
     if files.kind_of(spec) != "hf":
         return spec
     digest = xxhash.xxh3_128()
-    for path in files.settings(Path(spec)):
+    for path in files.settings(Path(spec), own=True):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"hf:{digest.hexdigest()}"

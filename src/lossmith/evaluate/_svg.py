@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -82,6 +83,32 @@ def tick_label(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return places at least `gap` apart, in the same order, each as near to its own as that allows, in low … high.
+
+    Neighbours that would touch become a group about the mean of their places. Where there is no room for all, they
+    stand closer, evenly.
+
+    >>> spread([0.5, 0.52, 0.1], 0.1, 0.0, 1.0)
+    [0.46, 0.56, 0.1]
+    """
+    gap = min(gap, (high - low) / max(1, len(places) - 1))
+    order = sorted(range(len(places)), key=places.__getitem__)
+    groups: list[tuple[float, int]] = []  # (middle, members)
+    for index in order:
+        middle, members = places[index], 1
+        while True:
+            half = (members - 1) / 2 * gap
+            middle = min(max(middle, low + half), high - half)
+            if not groups or groups[-1][0] + (groups[-1][1] + members) / 2 * gap <= middle + 1e-12:
+                break
+            other, more = groups.pop()
+            middle, members = (middle * members + other * more) / (members + more), members + more
+        groups.append((middle, members))
+    found = [middle + (i - (members - 1) / 2) * gap for middle, members in groups for i in range(members)]
+    return [round(place, 9) for _, place in sorted(zip(order, found, strict=True))]
+
+
 def draw(panel: Panel, width: int, height: int) -> str:
     """Return the panel as an <svg> element of this size, its text alternative inside."""
     left, right, low, high = panel.limits()
@@ -122,11 +149,12 @@ def _grid(panel: Panel, x: Scale, y: Scale, width: int) -> list[str]:
 
 def _references(panel: Panel, y: Scale, width: int) -> list[str]:
     out = []
-    for label, value in panel.references:
-        at = y.at(value)
+    lines = [y.at(value) for _, value in panel.references]
+    places = spread([at - 5 for at in lines], 15, y.stop + 8, y.start - 4)
+    for (label, value), at, place in zip(panel.references, lines, places, strict=True):
         out.append(f'<path class="reference" d="M50 {at:.1f}H{width - 14}"/>')
         text = f"{escape(label)} {value:.2f}"
-        out.append(f'<text class="said" x="{width - 14}" y="{at - 5:.1f}" text-anchor="end">{text}</text>')
+        out.append(f'<text class="said" x="{width - 14}" y="{place:.1f}" text-anchor="end">{text}</text>')
     return out
 
 

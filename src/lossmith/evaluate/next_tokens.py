@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class NextTokens:
     entropy: float
     top: tuple[NextToken, ...]
     candidates: tuple[Candidate, ...]
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Candidates that the tokenizer cannot encode, and why."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can carry them (non-finite numbers as strings)."""
@@ -69,19 +71,22 @@ def next_tokens(
     Where the tokens of prompt + candidate begin with the tokens of the prompt, the rest of them are the candidate's (as
     the model has seen such text); where a token would straddle the boundary, the candidate is tokenized on its own.
     Either way it is one tokenization of the text: p(text) itself, summed over all of them, is not less.
-    An empty candidate, or one longer than the model's context, is an InputError.
+    A candidate that the tokenizer cannot encode is left out, and said so in `unknown`; where it can encode none of
+    them, as with an empty candidate and one longer than the model's context, it is an InputError.
     """
     if top < 1:
         raise InputError(f"--top must be 1 or more; got {top}")
     context = encode_context(tokenizer, prompt)
     log_p = _log_probabilities(model, context, 1)[-1]
     ids = np.argsort(-log_p, kind="stable")[:top]
-    costs = [_candidate(model, tokenizer, context, prompt, text) for text in candidates]
+    encoded, unknown = _encoded(tokenizer, prompt, candidates)
+    costs = [_candidate(model, tokenizer, context, text, tokens) for text, tokens in encoded]
     return NextTokens(
         prompt,
         _entropy(log_p),
         tuple(_next_token(tokenizer, int(i), float(log_p[i])) for i in ids),
         tuple(sorted(costs, key=lambda cost: cost.nats)),
+        unknown,
     )
 
 
@@ -89,8 +94,21 @@ def _next_token(tokenizer: Tokenizer, token: int, log_p: float) -> NextToken:
     return NextToken(token, tokenizer.token_text(token), math.exp(log_p), -log_p, -log_p / math.log(2))
 
 
-def _candidate(model: Any, tokenizer: Tokenizer, context: list[int], prompt: str, text: str) -> Candidate:
-    ids = _continuation(tokenizer, prompt, text)
+def _encoded(
+    tokenizer: Tokenizer, prompt: str, candidates: Sequence[str]
+) -> tuple[list[tuple[str, list[int]]], dict[str, str]]:
+    found, unknown = [], {}
+    for text in candidates:
+        try:
+            found.append((text, _continuation(tokenizer, prompt, text)))
+        except InputError as error:
+            unknown[text] = str(error)
+    if unknown and not found:
+        raise InputError("--candidates: " + "; ".join(unknown.values()))
+    return found, unknown
+
+
+def _candidate(model: Any, tokenizer: Tokenizer, context: list[int], text: str, ids: list[int]) -> Candidate:
     limit = max_positions(model)
     if not ids:
         raise InputError("--candidates must not be empty: an empty continuation costs nothing")

@@ -12,11 +12,13 @@ from lossmith.models.presets import PRESETS, Preset
 LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
 
 
-def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None) -> Any:
+def build_model(
+    name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None, exact: bool = False
+) -> Any:
     """Return a causal Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
-    With weights both must fit what the folder holds.
+    With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
     Errors: InputError for an unknown name, DataError for a folder that holds no readable config.json or does not fit.
     """
     import torch
@@ -29,7 +31,7 @@ def build_model(name: str, *, vocab_size: int, context: int, seed: int = 0, end_
         hint = did_you_mean(name, PRESETS)
         raise InputError(f"--model must be one of {', '.join(PRESETS)} or a folder; got {name!r}.{hint}")
     if has_weights(folder):
-        return _continue_from(folder, vocab_size, context)
+        return _continue_from(folder, vocab_size, context, exact)
     return _from_config(folder, vocab_size, context, end_id)
 
 
@@ -116,16 +118,16 @@ def _from_config(folder: Path, vocab_size: int, context: int, end_id: int | None
     return _instantiate(config)
 
 
-def _continue_from(folder: Path, vocab_size: int, context: int) -> Any:
+def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool) -> Any:
     import torch
     from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
     text = _read_config(folder).get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
-    if text.vocab_size < vocab_size:
+    if text.vocab_size < vocab_size or (exact and text.vocab_size != vocab_size):
         raise DataError(
-            f"the tokenizer has {vocab_size} tokens and the model in {folder} only {text.vocab_size}: "
-            f"use the model's own tokenizer with --tokenizer {folder}"
+            f"the tokenizer has {vocab_size} tokens and the model in {folder} has {text.vocab_size}: use the tokenizer "
+            "that the model was trained with (leave --tokenizer out, or --tokenizer FOLDER)"
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")

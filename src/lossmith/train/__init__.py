@@ -5,6 +5,7 @@ The room is named like its function, so the module itself can be called.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,8 +38,9 @@ def train(*inputs: str | Path, json_lines: bool = False, **options: Any) -> Trai
     for name in options:
         if name not in known:
             raise InputError(f"train() has no option {name!r}.{did_you_mean(name, known)} All: {', '.join(known)}")
-    if inputs:
-        options["inputs"] = tuple(str(path) for path in inputs)
+    options = {name: os.fspath(given) if isinstance(given, os.PathLike) else given for name, given in options.items()}
+    for name, given in (("inputs", inputs or options.get("inputs", ())), ("eval_file", options.get("eval_file", ()))):
+        options[name] = tuple(map(str, (given,) if isinstance(given, str) else given))
     return _run(TrainConfig(**options), json_lines)
 
 

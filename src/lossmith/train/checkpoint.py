@@ -147,7 +147,10 @@ def find_checkpoint(wanted: str, run_folder: Path) -> Path:
     newest_first = reversed(checkpoints_in(run_folder / "checkpoints"))
     newest = next((path for path in newest_first if is_complete(path, thorough=True)), None)
     if newest is None:
-        raise DataError(f"{run_folder}/checkpoints holds no complete checkpoint to resume from; start without it")
+        raise DataError(
+            f"{run_folder}/checkpoints holds no complete checkpoint to resume from: start the run over, with the "
+            "command that began it (the same --output-dir will do, without --resume-from-checkpoint)"
+        )
     return newest
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from lossmith.data import DataConfig
-from lossmith.errors import InputError
+from lossmith.data.config import SPLITS
+from lossmith.errors import InputError, did_you_mean
 from lossmith.models.presets import PRESETS
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
@@ -101,6 +103,9 @@ class TrainConfig:
     """Tokens of each sample; 0: none; default: 200."""
     report_to: Literal["none", "tensorboard"] | None = None
     """tensorboard: also write event files into the run folder; default: none."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
 
     def data(self) -> DataConfig:
         """Return the part of resolved options that says what the tokens are."""
@@ -199,11 +204,24 @@ _NOT_NEGATIVE = (
     "weight_decay",
     "max_grad_norm",
     "sample_tokens",
-    "min_lr_rate",
     "seed",
     "save_total_limit",
 )
+_CHOICES = {
+    "optim": OPTIMIZERS,
+    "lr_scheduler_type": SCHEDULES,
+    "report_to": ("none", "tensorboard"),
+    "split_by": SPLITS,
+}
 _POSITIVE = ("learning_rate", "adamw_learning_rate", "num_train_epochs", "adam_epsilon")
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
+    (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
+    (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
+    (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
+    (("min_lr_rate",), lambda x: 0 <= x <= 1, "in [0, 1]"),
+    (("momentum", "adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
+)
 
 
 def option(name: str) -> str:
@@ -213,17 +231,29 @@ def option(name: str) -> str:
 
 def _check(config: TrainConfig) -> None:
     values = asdict(config)
-    for names, good, words in (
-        (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
-        (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
-        (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
-        (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
-        (("momentum", "adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
-        (("optim",), OPTIMIZERS.__contains__, f"one of {', '.join(OPTIMIZERS)}"),
-        (("lr_scheduler_type",), SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
-        (("report_to",), ("none", "tensorboard").__contains__, "none or tensorboard"),
-        (("split_by",), ("auto", "document", "tail").__contains__, "auto, document or tail"),
-    ):
+    for names, good, words in _RANGES:
         for name in names:
             if values[name] is not None and not good(values[name]):
                 raise InputError(f"{option(name)} must be {words}; got {values[name]!r}")
+    for name, choices in _CHOICES.items():
+        if values[name] is not None and values[name] not in choices:
+            hint = did_you_mean(str(values[name]), choices)
+            raise InputError(f"{option(name)} must be one of {', '.join(choices)}; got {values[name]!r}.{hint}")
+
+
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "str": ("text", (str,)),
+    "bool": ("True or False", (bool,)),
+}
+_ANYTHING: tuple[str, tuple[type, ...]] = ("", (object,))
+
+
+def _check_types(config: TrainConfig) -> None:
+    """Python's callers may give anything: say which option it is before a comparison fails."""
+    for field in fields(TrainConfig):
+        value = getattr(config, field.name)
+        words, kinds = _KINDS.get(str(field.type).split(" ")[0], _ANYTHING)  # choices are looked up in _check
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and words[:1] == "a")):
+            raise InputError(f"{option(field.name)} must be {words}; got {value!r} ({type(value).__name__})")

@@ -33,8 +33,14 @@ def check_finite(
     if not math.isfinite(grad_norm):
         raise NonFiniteError(
             f"step {step}: the loss is finite and the gradient is not (norm {grad_norm}): {_culprits(model)}, "
-            f"on {describe(0)}; the weights are those of step {step - 1}"
+            f"on {_all(len(terms))}{describe(0)}; the weights are those of step {step - 1}. A lower "
+            "--learning-rate, or a longer --warmup-steps, mostly helps"
         )
+
+
+def _all(parts: int) -> str:
+    """The gradient is that of all micro-batches: the first one alone would be a guess."""
+    return f"{parts} micro-batches from " if parts > 1 else ""
 
 
 def _culprits(model: nn.Module) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossmith.data import Tokenizer
 from lossmith.errors import DataError, InputError
+from lossmith.models.build import has_weights
 from lossmith.train.checkpoint import newest_complete
 from lossmith.train.folder import RunFolder
 
@@ -73,13 +74,21 @@ def load_run(folder: str | Path) -> TrainedRun:
     path = Path(folder)
     if not path.is_dir():
         raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
-    if (path / "config.json").exists():
-        return TrainedRun(path.parent, path)
-    if (path / "model" / "config.json").exists():
-        return TrainedRun(path, path / "model")
+    for run, model in ((path.parent, path), (path, path / "model")):
+        if (model / "config.json").exists():
+            return TrainedRun(run, _with_weights(model))
     newest = newest_complete(path / "checkpoints")
     if newest is None:
         raise DataError(
             f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})"
         )
     return TrainedRun(path, newest / "model")
+
+
+def _with_weights(model: Path) -> Path:
+    if not has_weights(model):
+        raise DataError(
+            f"{model} holds a config.json and no weights (model.safetensors): it is the shape of a model, not "
+            f"a trained one. Train it first: lossmith train TEXT --model {model}"
+        )
+    return model

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,8 +18,14 @@ from lossmith.train.folder import RunFolder
 from lossmith.train.reporter import Reporter
 from lossmith.train.signals import StopRequest
 from lossmith.train.step import Sums, Trainer
+from lossmith.train.story import Smoothed
 
 EVAL_TOKENS = 16384  # in one forward pass of an evaluation: long enough for full speed, small beside the training pass
+
+
+def untimed() -> float:
+    """Return 0 seconds: of a loop that is no part of a session."""
+    return 0.0
 
 
 @dataclass
@@ -29,7 +35,10 @@ class Loop:
     trainer: Trainer
     folder: RunFolder
     reporters: Sequence[Reporter]
+    elapsed: Callable[[], float] = untimed
+    """Seconds spent on the run, those of earlier parts included."""
     last_loss: float | None = None
+    smoothed: Smoothed = field(default_factory=Smoothed)
 
     def __post_init__(self) -> None:
         self.config, self.world = self.trainer.config, self.trainer.world
@@ -52,14 +61,32 @@ class Loop:
         return step, stopping
 
     def between_steps(self, step: int, stopping: bool) -> None:
-        """Log, evaluate and save when it is time."""
+        """Tell of the step; log, evaluate and save when it is time."""
         last = step == self.total_steps
+        self.tell(step)
         if step % settled(self.config.logging_steps) == 0 or step == 1 or last:
             self.log(step)
+        self.end_epochs(step)
         if step % self.every("eval_steps", 10) == 0 and not last:
             self.evaluate(step, settled(self.config.eval_max_tokens))
         if step % self.every("save_steps", 5) == 0 or last or stopping:
             self.save(step)
+
+    def tell(self, step: int) -> None:
+        """Show the loss of this step and the smoothed one."""
+        loss = self.trainer.last.loss()
+        smoothed = self.smoothed.add(loss)
+        for reporter in self.reporters:
+            reporter.step(step, loss, smoothed)
+
+    def end_epochs(self, step: int) -> None:
+        """Show the mean loss of all tokens of an epoch that this step ends; a step counts where it begins."""
+        trainer = self.trainer
+        before, after = (trainer.blocks_done(n) // len(trainer.blocks) for n in (step - 1, step))
+        if after > before:
+            for reporter in self.reporters:
+                reporter.epoch(before + 1, after, trainer.epoch.loss())
+            trainer.epoch = Sums()
 
     def every(self, name: str, parts: int) -> int:
         """Return the option `name`, by default such that it happens `parts` times in the run."""
@@ -133,8 +160,13 @@ class Loop:
         """Write a checkpoint (first rank) while the others wait."""
         if self.world.leads:
             trainer = self.trainer
-            done = {"tokens": trainer.tokens, "seconds": trainer.seconds, "last_loss": self.last_loss}
-            state = {**done, "window": asdict(trainer.window), "logs": self.folder.sync()}
+            done: dict[str, Any] = {"tokens": trainer.tokens, "seconds": trainer.seconds, "last_loss": self.last_loss}
+            done |= {
+                "window": asdict(trainer.window),
+                "epoch": asdict(trainer.epoch),
+                "smoothed": asdict(self.smoothed),
+            }
+            state = {**done, "elapsed": self.elapsed(), "logs": self.folder.sync()}
             tokenizer = trainer.store.tokenizer
             path = save_checkpoint(self.folder.checkpoints, step, trainer.model, tokenizer, trainer.optimizers, state)
             prune(self.folder.checkpoints, settled(self.config.save_total_limit))
@@ -142,14 +174,16 @@ class Loop:
                 reporter.saved(path)
         self.world.wait()
 
-    def restore(self, checkpoint: Any) -> int:
-        """Load a checkpoint, cut the logs back to it, and return its step."""
+    def restore(self, checkpoint: Any) -> tuple[int, float]:
+        """Load a checkpoint, cut the logs back to it, and return its step and the seconds it took to get there."""
         state = load_checkpoint(checkpoint, self.trainer.model, self.trainer.optimizers)
         self.trainer.tokens, self.trainer.seconds = state["tokens"], state["seconds"]
         self.trainer.window, self.last_loss = Sums(**state["window"]), state["last_loss"]
+        self.trainer.epoch = Sums(**state.get("epoch", {}))
+        self.smoothed = Smoothed(**state.get("smoothed", {}))
         if self.world.leads:
-            self.folder.rewind(state["logs"])
-        return int(state["step"])
+            self.folder.rewind(state["logs"], state["step"])
+        return int(state["step"]), float(state.get("elapsed", state["seconds"]))
 
 
 def eager(compiled: bool) -> Any:

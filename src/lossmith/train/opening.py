@@ -41,12 +41,14 @@ def open_run(config: TrainConfig) -> Opening:
     """
     if config.report_to == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
         raise MissingPackageError("--report-to tensorboard needs the package: pip install tensorboard")
+    config = replace(config, model=_model_of(config.model))
     return _resumed(config) if config.resume_from_checkpoint else _new(config)
 
 
 def _new(config: TrainConfig) -> Opening:
     given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
-    settled = resolve(replace(given, block_size=config.block_size or _longest_context(config.model)))
+    context = _longest_context(config.model) if config.block_size is None else config.block_size
+    settled = resolve(replace(given, block_size=context))
     folder = RunFolder(Path(config.output_dir or _default_folder(settled.inputs[0])))
     settled = replace(settled, output_dir=str(folder.path))
     folder.create()
@@ -63,6 +65,13 @@ def _new(config: TrainConfig) -> Opening:
     }
     folder.write_run(record)
     return Opening(folder.path, settled, record)
+
+
+def _model_of(name: str | None) -> str | None:
+    """Return --model, or the model/ of the run folder that it names."""
+    inside = Path(name or "") / "model"
+    run = name and not (inside.parent / "config.json").exists() and (inside / "config.json").exists()
+    return str(inside) if run else name
 
 
 def _optimizer(config: TrainConfig) -> Any:

@@ -20,9 +20,10 @@ from rich.table import Table
 from lossmith.errors import MissingPackageError
 from lossmith.evaluate import visible_controls
 from lossmith.train.folder import jsonable
+from lossmith.train.story import Story
 from lossmith.train.summary import print_summary
 
-SMOOTHING = 0.9  # weight of the past in the smoothed loss, per line of the log
+REDRAW = 0.1  # seconds between changes of the live line
 
 
 @dataclass
@@ -42,8 +43,14 @@ class Reporter:
         """Hear that training starts: how many steps, and ln V."""
         self.total_steps, self.uniform = total_steps, uniform
 
+    def step(self, step: int, loss: float, smoothed: float) -> None:
+        """Hear of every step: its loss and the smoothed one, in nats per token."""
+
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Hear a row of metrics.jsonl or samples.jsonl."""
+
+    def epoch(self, first: int, last: int, loss: float) -> None:
+        """Hear that the epochs `first` to `last` are over (mostly one), and the mean loss of all their tokens."""
 
     def saved(self, path: Path) -> None:
         """Hear that a checkpoint is complete."""
@@ -87,46 +94,6 @@ class JsonReporter(Reporter):
 
 
 @dataclass
-class Story:
-    """What the rows so far amount to: last and smoothed loss, speed, the mean loss of the running epoch."""
-
-    step: int = 0
-    loss: float = math.nan
-    smoothed: float = math.nan
-    eval_loss: float = math.nan
-    bits_per_byte: float | None = None
-    speed: float = math.nan
-    epoch: float = math.nan
-    epoch_losses: list[float] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-    first_step: int = 0
-
-    def train(self, row: dict[str, Any]) -> float | None:
-        """Take in a training row; return the mean loss of an epoch when the row ends one."""
-        past = self.smoothed if math.isfinite(self.smoothed) else row["loss"]
-        self.first_step = self.first_step or row["step"]
-        self.step, self.loss, self.speed = row["step"], row["loss"], row["tokens_per_second"]
-        self.smoothed = SMOOTHING * past + (1 - SMOOTHING) * row["loss"]
-        self.epoch_losses.append(row["loss"])
-        before = row["epoch"] if math.isnan(self.epoch) else self.epoch
-        self.epoch = row["epoch"]
-        if int(row["epoch"]) == int(before):
-            return None
-        mean = sum(self.epoch_losses) / len(self.epoch_losses)
-        self.epoch_losses = []
-        return mean
-
-    def evaluation(self, row: dict[str, Any]) -> None:
-        """Take in an evaluation row."""
-        self.eval_loss, self.bits_per_byte = row["eval_loss"], row.get("eval_bpb")
-
-    def remaining(self, total: int) -> float:
-        """Seconds to the end at the pace so far, evaluations and checkpoints included."""
-        done = self.step - self.first_step
-        return (time.perf_counter() - self.began) / done * (total - self.step) if done else math.nan
-
-
-@dataclass
 class PlainReporter(Reporter):
     """Plain lines, for logs and pipes."""
 
@@ -152,10 +119,17 @@ class PlainReporter(Reporter):
             self.story.evaluation(row)
             self._evaluation(row)
         else:
-            epoch_mean = self.story.train(row)
+            self.story.speed = row["tokens_per_second"]
             self._train(row)
-            if epoch_mean is not None:
-                self.console.print(epoch_bar(int(self.story.epoch), epoch_mean, self.uniform))
+
+    def step(self, step: int, loss: float, smoothed: float) -> None:
+        """Remember the step for the next line."""
+        self.story.advance(step, loss, smoothed)
+
+    def epoch(self, first: int, last: int, loss: float) -> None:
+        """Print a bar."""
+        name = str(last) if first == last else f"{first}–{last}"
+        self.console.print(epoch_bar(name, loss, self.uniform))
 
     def _train(self, row: dict[str, Any]) -> None:
         self.message(
@@ -195,6 +169,7 @@ class LiveReporter(PlainReporter):
     """One live line of progress under the evaluations and samples, for terminals."""
 
     live: Live | None = None
+    drawn: float = 0.0
 
     def _line(self, left: str, bar: ProgressBar, right: str) -> None:
         if self.live is None:
@@ -212,15 +187,25 @@ class LiveReporter(PlainReporter):
         amount = f"{done / 2**20:,.1f} MiB" + (f" of {total / 2**20:,.1f}" if total else "")
         self._line(escape(what), ProgressBar(total=total, completed=done, pulse=total is None), amount)
 
+    def step(self, step: int, loss: float, smoothed: float) -> None:
+        """Draw the live line anew, as often as an eye can follow."""
+        super().step(step, loss, smoothed)
+        if time.perf_counter() - self.drawn >= REDRAW:
+            self._progress()
+
     def _train(self, row: dict[str, Any]) -> None:
-        story = self.story
+        self._progress()
+
+    def _progress(self) -> None:
+        self.drawn, story = time.perf_counter(), self.story
+        speed = "" if math.isnan(story.speed) else f" · {story.speed:,.0f} tok/s"
         bits = "" if story.bits_per_byte is None else f" · {story.bits_per_byte:.3f} bits/byte"
         val = "" if math.isnan(story.eval_loss) else f" · val {story.eval_loss:.3f}{bits}"
         self._line(
             f"step {story.step}/{self.total_steps}",
             ProgressBar(total=self.total_steps, completed=story.step),
             f"loss [bold]{story.loss:.3f}[/bold] (smoothed {story.smoothed:.3f}){val}"
-            f" · {story.speed:,.0f} tok/s · {clock(story.remaining(self.total_steps))}",
+            f"{speed} · {clock(story.remaining(self.total_steps))}",
         )
 
     def saved(self, path: Path) -> None:
@@ -264,10 +249,10 @@ def make_reporter(*, json_lines: bool = False) -> Reporter:
     return LiveReporter() if sys.stdout.isatty() else PlainReporter()
 
 
-def epoch_bar(epoch: int, loss: float, uniform: float, width: int = 40) -> str:
+def epoch_bar(epoch: str, loss: float, uniform: float, width: int = 40) -> str:
     """Return one line per epoch whose bar is as long as its mean loss is of ln V.
 
-    >>> epoch_bar(1, 2.0, 4.0, width=8)
+    >>> epoch_bar("1", 2.0, 4.0, width=8)
     'epoch 1  ████      2.0000 nats/token (ln V = 4.0000)'
     """
     filled = round(width * min(1.0, loss / uniform))

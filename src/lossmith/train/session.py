@@ -17,7 +17,7 @@ from lossmith.data import Blocks, TokenStore, open_store
 from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import Evaluation, baselines, program, write_report
 from lossmith.evaluate.sampling import encode_context
-from lossmith.models import build_model, loss_path
+from lossmith.models import build_model, check_causal, loss_path
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
@@ -50,6 +50,11 @@ class Session:
     record: dict[str, Any]
     checkpoint: Path | None
     began: float
+    before: float = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds spent on the run: in this part, and in those before it."""
+        return self.before + time.perf_counter() - self.began
 
     def tell(self, text: str) -> None:
         """Say a sentence to whoever listens."""
@@ -64,7 +69,7 @@ class Session:
 
     def end(self, status: str, error: str | None = None) -> None:
         """Write how the run ended, and a report of what there is (first rank only)."""
-        self.update(status=status, error=error, finished=now(), seconds=time.perf_counter() - self.began)
+        self.update(status=status, error=error, finished=now(), seconds=self.elapsed())
         if self.world.leads and (self.folder.path / "metrics.jsonl").exists():
             write_report(self.folder.path)
 
@@ -107,7 +112,8 @@ def _session(opening: Opening, reporters: list[Reporter], this: World, began: fl
     if this.leads and opening.config.report_to == "tensorboard":
         reporters = [*reporters, TensorBoardReporter(opening.path / "tensorboard")]
     folder = RunFolder(opening.path)
-    return Session(folder, opening.config, reporters, this, opening.record, opening.checkpoint, began)
+    before = float(opening.record.get("seconds") or 0.0)  # of a run that is continued, and was not killed
+    return Session(folder, opening.config, reporters, this, opening.record, opening.checkpoint, began, before)
 
 
 def _agreed(this: World, work: Callable[[], T]) -> T:
@@ -174,8 +180,10 @@ def _make_loop(session: Session, store: TokenStore) -> Loop:
     context, seed = settled(config.block_size), settled(config.seed)
     tokenizer = store.tokenizer
     model = build_model(
-        settled(config.model), vocab_size=tokenizer.vocab_size, context=context, seed=seed, end_id=tokenizer.eos_id
-    ).to(session.world.device)
+        settled(config.model), vocab_size=tokenizer.vocab_size, context=context, seed=seed, end_id=tokenizer.eos_id,
+        exact=tokenizer.kind != "hf",
+    ).to(session.world.device)  # fmt: skip
+    check_causal(model, settled(config.model))
     path = loss_path(model)
     if config.torch_compile:
         model.base_model.compile()
@@ -185,7 +193,7 @@ def _make_loop(session: Session, store: TokenStore) -> Loop:
         total_steps=_total_steps(config, blocks, session.world.size), bf16=bool(config.bf16),
     )  # fmt: skip
     _record_model(session, trainer, path)
-    return Loop(trainer, session.folder, session.reporters)
+    return Loop(trainer, session.folder, session.reporters, session.elapsed)
 
 
 def _settle(session: Session, store: TokenStore) -> TrainConfig:
@@ -234,7 +242,8 @@ def _restore(session: Session, loop: Loop) -> int:
         prune(checkpoints, keep=0)
     if resumed is None:
         return 1
-    step = loop.restore(resumed)
+    step, seconds = loop.restore(resumed)
+    session.before = max(session.before, seconds)  # a killed process could not write how long it ran
     session.tell(f"resuming after step {step} from {resumed}")
     for later in forget_after(checkpoints, step) if session.world.leads else ():
         session.tell(f"removed {later}: the steps after {step} are done anew")
@@ -252,7 +261,7 @@ def _finish(session: Session, loop: Loop, step: int, result: Evaluation) -> None
     if not session.world.leads:
         return
     row = {**evaluation_row(result), "train_loss": loop.last_loss, "steps": step, "tokens": loop.trainer.tokens}
-    ended = {"status": "finished", "finished": now(), "seconds": time.perf_counter() - session.began}
+    ended = {"status": "finished", "finished": now(), "seconds": session.elapsed()}
     session.update(**ended, result=row)
     files = {name: str(path) for name, path in write_report(session.folder.path).items()}
     summary = {
@@ -271,7 +280,8 @@ def _interruption(session: Session, by: str, step: int | None = None, total: int
     """Say what was saved and how to go on from it."""
     last = newest_complete(session.folder.checkpoints)
     if last is None:
-        return f"stopped by {by} before the first checkpoint: there is nothing to resume"
+        over = f"the run can be started over in {session.folder.path}"
+        return f"stopped by {by} before the first checkpoint: there is nothing to resume, {over}"
     where = f"after step {step} of {total}; everything is" if step else f"; step {step_of(last)} is"
     return f"stopped by {by} {where} saved. Resume with:\n  {resume_command(session.folder.path)}".replace(" ;", ";")
 
@@ -298,6 +308,7 @@ def _failed(session: Session, error: Exception) -> None:
         session.end("failed", message)
     except OSError as second:
         session.tell(f"run.json and the report could not be written: {second}")
-    last = newest_complete(session.folder.checkpoints) if session.world.leads else None
-    if last is not None:
-        session.tell(f"the last good checkpoint is {last}")
+    if session.world.leads and (session.folder.path / "metrics.jsonl").exists():
+        last = newest_complete(session.folder.checkpoints)
+        over = f"there is no checkpoint yet: the run can be started over in {session.folder.path}"
+        session.tell(f"the last good checkpoint is {last}" if last is not None else over)

@@ -44,6 +44,10 @@ class Sums:
         self.tokens += int(next(iter(counts.values())))
         self.seconds += seconds
 
+    def loss(self) -> float:
+        """Return the sum of the terms, each divided by its own count."""
+        return sum(self.losses().values())
+
     def losses(self) -> dict[str, float]:
         """Return Σ nats / Σ weights of each term; 0 where nothing was counted."""
         return {name: nats / (self.counts[name] or 1.0) for name, nats in self.nats.items()}
@@ -64,6 +68,10 @@ class Trainer:
     bf16: bool = False
     window: Sums = field(default_factory=Sums)
     """Since the last line of the log."""
+    epoch: Sums = field(default_factory=Sums)
+    """Since the end of the last epoch."""
+    last: Sums = field(default_factory=Sums)
+    """Of the last step."""
     tokens: int = 0
     seconds: float = 0.0
 
@@ -137,8 +145,11 @@ class Trainer:
 
     def clip(self) -> float:
         """Clip the gradient to max_grad_norm (0: leave it) and return its L2 norm before that."""
-        limit = settled(self.config.max_grad_norm) or float("inf")
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
+        limit = settled(self.config.max_grad_norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if limit and torch.isfinite(norm):  # else every gradient would become NaN, and nobody could say which ones were
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return float(norm)
 
     def guard(self, step: int, values: list[dict[str, Tensor]], nats: dict[str, float], grad_norm: float) -> None:
         """Raise NonFiniteError on every rank when anything is not finite, before the optimizer has seen it."""
@@ -168,7 +179,9 @@ class Trainer:
     def count(self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, seconds: float) -> None:
         """Remember what the step did."""
         known = {name: float(count) for name, count in counts.items()}
-        self.window.add(nats, known, grad_norm, seconds)
+        self.last = Sums()
+        for sums in (self.last, self.window, self.epoch):
+            sums.add(nats, known, grad_norm, seconds)
         self.tokens += int(next(iter(known.values())))
         self.seconds += seconds
 

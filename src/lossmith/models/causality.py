@@ -1,0 +1,64 @@
+"""Whether a model is causal is tried, not believed: one that sees the tokens it predicts has a loss without meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossmith.errors import InputError
+from lossmith.models.head import hidden_and_head
+
+TOKENS = 8
+ROUNDING = (
+    1e-5  # of the largest state: what another later token may move by rounding; causal models move exactly 0 here
+)
+
+
+def check_causal(model: Any, name: str) -> None:
+    """Raise InputError when what the model says at a token depends on the tokens after it.
+
+    Formula: with x and x′ that differ only from token k on, max over t < k of |h(x)ₜ − h(x′)ₜ| must be 0 (or rounding).
+    Parameters that are all zero are random meanwhile: behind a zero projection nothing would be seen to move.
+    """
+    size, positions = _sizes(model)
+    if min(size, positions) < 2:
+        return
+    base = torch.arange(min(TOKENS, positions), device=model.device) % size
+    later = len(base) // 2
+    other = torch.where(torch.arange(len(base), device=model.device) < later, base, (base + 1) % size)
+    with _probing(model):
+        before, after = (hidden_and_head(model, {"input_ids": ids[None]})[0][0, :later] for ids in (base, other))
+    moved, largest = (before - after).abs().max(), before.abs().max()
+    if moved > ROUNDING * largest:  # NaN (broken weights) moves nothing: the first step will say so
+        raise InputError(
+            f"--model {name} ({type(model).__name__}) is not causal: what it says at a token changes with the tokens "
+            "after it, which it is to predict, so that its loss would mean nothing. Take a causal architecture (llama, "
+            f'gpt2, …), or, where the architecture knows it, set "is_decoder": true in {name}/config.json'
+        )
+
+
+def _sizes(model: Any) -> tuple[int, int]:
+    text = model.config.get_text_config()
+    return int(text.vocab_size), int(getattr(text, "max_position_embeddings", None) or TOKENS)
+
+
+@contextmanager
+def _probing(model: Any) -> Iterator[None]:
+    """Evaluation mode, float32, no gradients, and no parameter all zero; afterwards all is as it was."""
+    training, generator = model.training, torch.Generator(model.device).manual_seed(0)
+    zeros: list[Tensor] = [p for p in model.parameters() if not p.any()]
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            for p in zeros:
+                p.normal_(std=0.1, generator=generator)
+            yield
+    finally:
+        with torch.no_grad():
+            for p in zeros:
+                p.zero_()
+        model.train(training)
