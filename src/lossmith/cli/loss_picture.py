@@ -99,7 +99,7 @@ def in_terminal(picture: Picture, width: int, rows: int = 9) -> list[list[tuple[
     lines = [[left, ("", "  "), right] for left, right in zip(*panels, strict=True)]
     if not side_by_side:
         lines = [[line] for panel in panels for line in panel]
-    return [*lines, [("", f"{'':8}against the {picture.axis.name}")]]
+    return [*lines, [("", f"{'':{8 * side_by_side}}against the {picture.axis.name}")]]
 
 
 def _panel(picture: Picture, title: str, y: Sequence[float], columns: int, rows: int) -> list[str]:
@@ -136,9 +136,7 @@ def braille(y: Sequence[float], columns: int, rows: int, low: float, high: float
     cells = [[0x2800] * columns for _ in range(rows)]
     before: int | None = None
     for dot in range(2 * columns):
-        at = dot / (2 * columns - 1) * (len(y) - 1)
-        left = min(int(at), len(y) - 2)
-        value = y[left] + (at - left) * (y[left + 1] - y[left])
+        value = y[round(dot / (2 * columns - 1) * (len(y) - 1))]
         if not math.isfinite(value):
             before = None
             continue

@@ -95,6 +95,7 @@ def details(spec: LossSpec, picture: Picture | None) -> dict[str, Any]:
     return {
         **summary(spec),
         **{title.lower(): _plain(spec.section(title)) for title in TITLES},
+        "notes": _plain(" ".join(_notes(spec))),
         "additive": spec.additive,
         "inputs": [p.name for p in takes if p.kind is p.POSITIONAL_OR_KEYWORD and not inspect.isclass(spec.fn)],
         "options": [_option(p) for p in takes if p.kind is p.KEYWORD_ONLY or inspect.isclass(spec.fn)],
@@ -110,6 +111,13 @@ def _option(parameter: inspect.Parameter) -> dict[str, Any]:
     if not isinstance(default, (str, int, float, type(None))) or (isinstance(default, float) and math.isinf(default)):
         default = repr(default)
     return {"name": parameter.name, "type": str(parameter.annotation), "required": required, "default": default}
+
+
+def _notes(spec: LossSpec) -> Iterator[str]:
+    """Yield the paragraphs of the docstring between its sections and its example."""
+    for paragraph in (inspect.getdoc(spec.fn) or "").split("\n\n")[2:]:
+        if ">>>" not in paragraph:
+            yield paragraph.replace("\n", " ")
 
 
 def _example(spec: LossSpec) -> Iterator[str]:
@@ -233,7 +241,7 @@ def show(found: dict[str, Any], picture: Picture | None, console: Console) -> No
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(ratio=1, overflow="fold")  # a long address is not cut off
-    for title in TITLES:
+    for title in (*TITLES, "Notes"):
         if found[title.lower()]:
             table.add_row(title, Text(found[title.lower()], style="cyan" if title == "Formula" else ""))
     table.add_row("Options", Text("\n").join(_options(found)))
