@@ -101,7 +101,7 @@ def test_commands_run_as_written(page: str, desk: Path) -> None:
         run_line(line)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/numbers.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/numbers.md", "docs/losses.md"])
 def test_python_runs_as_written(page: str, desk: Path) -> None:
     for block in to_run(page, "python"):
         code = re.sub(r"max_steps=\d+", "max_steps=2, sample_tokens=4, eval_max_tokens=256", block.text)

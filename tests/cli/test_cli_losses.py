@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import inspect
 import json
@@ -24,6 +25,7 @@ import torch
 
 from lossmith import cli
 from lossmith.cli.loss_picture import Picture, braille, in_terminal, trace
+from lossmith.cli.losses import details
 from lossmith.losses import LOSSES
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +96,7 @@ def test_the_list_in_a_terminal(environment: dict[str, str]) -> None:
     ]
     assert {spec.family for spec in LOSSES.values()} <= set(shown)
     assert any("https://arxiv.org/abs/2411.09009" in line for line in lines)
+    assert not any("…" in line for line in lines), "addresses are folded, not cut"
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
@@ -105,6 +108,7 @@ def test_one_loss_in_a_terminal(environment: dict[str, str], columns: int) -> No
     assert [title for title in titles if not any(line.startswith(title) for line in lines)] == []
     assert "filter_below: float = 0.0" in text
     assert "against the probability of the right answer" in text
+    assert "…" not in text, "addresses are folded, not cut"
     beside = [line for line in lines if "loss (nats)" in line and "d loss / d logit" in line]
     assert len(beside) == (columns >= 72), "side by side where both fit"
 
@@ -159,6 +163,14 @@ def test_the_picture_holds_the_right_numbers() -> None:
     siglip = traced("siglip")  # its curve takes plain numbers: central differences
     z = [10 * x - 10 for x in siglip.x]
     assert siglip.gradient == pytest.approx([-10 / (1 + math.exp(x)) for x in z], rel=1e-6)
+
+
+def test_infinity_is_null_for_machines() -> None:
+    spec = dataclasses.replace(LOSSES["mse"], curve=lambda x: torch.where(x < 0, torch.inf, x))
+    found = details(spec, trace(spec))
+    jsonschema.validate(found, SCHEMA)
+    assert found["picture"]["loss"][0] is None
+    assert found["picture"]["loss"][-1] == found["picture"]["x"][-1]
 
 
 @pytest.mark.parametrize("name", PICTURED)

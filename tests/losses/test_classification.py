@@ -46,7 +46,7 @@ ON_ELEMENTS: list[Callable[..., Total]] = [
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 def ids(*shape: int, classes: int = 5) -> Tensor:

@@ -31,7 +31,7 @@ P, Q = (torch.tensor(x, dtype=torch.float64) for x in ([0.5, 0.3, 0.2], [0.1, 0.
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(*shape, generator=generator, dtype=torch.float64)).requires_grad_()
+    return (2 * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
