@@ -37,15 +37,6 @@ class Recipe:
         """Return the shape of the logits."""
         return (*self.hidden.shape[:-1], len(self.head))
 
-    def arguments(self) -> dict[str, Any]:
-        """Return what linear_cross_entropy needs to know: cap·tanh(scale·x) is k·tanh(s·x/k) with k = cap, s = scale·cap."""
-        scale = self.scale if self.cap is None else self.scale * self.cap
-        return {"bias": self.bias, "softcap": self.cap, "logit_scale": scale}
-
-    def precision(self) -> torch.autocast:
-        """Return the context of the products: autocast as it was where the head stands in the model."""
-        return torch.autocast(self.hidden.device.type, self.autocast, enabled=self.autocast is not None)
-
 
 def cross_entropy(
     recipe: Recipe,
@@ -61,11 +52,21 @@ def cross_entropy(
     legacy = size_average is not None or reduce is not None or (weight is not None and weight.requires_grad)
     if legacy or target.shape != recipe.shape[:-1] or target.ndim > 1 or (reduction == "none" and label_smoothing):
         return None
-    options = {"weight": weight, "ignore_index": ignore_index, "reduction": reduction}
-    with recipe.precision():
+    # cap·tanh(scale·x) is k·tanh(s·x/k) with k = cap and s = scale·cap.
+    scale = recipe.scale if recipe.cap is None else recipe.scale * recipe.cap
+    with torch.autocast(recipe.hidden.device.type, recipe.autocast, enabled=recipe.autocast is not None):
         try:
             return streamed(
-                recipe.hidden, recipe.head, target, label_smoothing=label_smoothing, **options, **recipe.arguments()
+                recipe.hidden,
+                recipe.head,
+                target,
+                recipe.bias,
+                weight=weight,
+                ignore_index=ignore_index,
+                reduction=reduction,
+                label_smoothing=label_smoothing,
+                softcap=recipe.cap,
+                logit_scale=scale,
             )
         except InputError:  # torch says it in its own words, of the logits
             return None
@@ -101,8 +102,7 @@ def tanh(recipe: Recipe) -> Recipe | None:
 def plus(recipe: Recipe, other: Any, *rest: Any, **more: Any) -> Recipe | None:
     """logits + a vector [V]: into the bias, before any scale."""
     vector = isinstance(other, Tensor) and other.numel() == recipe.shape[-1] == (other.shape or (0,))[-1]
-    plain = recipe.cap is None and not isinstance(recipe.scale, Tensor) and recipe.scale == 1.0
-    if rest or more or not vector or not plain or other.ndim > len(recipe.shape):
+    if rest or more or not vector or recipe.cap is not None or recipe.scale != 1.0 or other.ndim > len(recipe.shape):
         return None
     bias = other.reshape(-1) if recipe.bias is None else recipe.bias + other.reshape(-1)
     return replace(recipe, bias=bias, dtype=torch.promote_types(recipe.dtype, other.dtype))
@@ -136,7 +136,7 @@ def reshaped(name: str) -> Callable[..., Recipe | None]:
 def picked(recipe: Recipe, index: Any) -> Recipe | None:
     """logits[index]: rows, and a slice of the vocabulary (padding cut off)."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(part, list) for part in parts):
+    if any(isinstance(part, (list, DEFERRED)) for part in parts):
         return None
     covered = sum(_dimensions(part) for part in parts)
     if any(part is Ellipsis for part in parts):
@@ -150,6 +150,9 @@ def picked(recipe: Recipe, index: Any) -> Recipe | None:
         return None
     bias = None if recipe.bias is None else recipe.bias[last]
     return replace(recipe, hidden=recipe.hidden[tuple(parts)], head=recipe.head[last], bias=bias)
+
+
+DEFERRED = (str, float)  # no index at all
 
 
 def _dimensions(part: Any) -> int:

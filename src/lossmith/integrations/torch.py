@@ -101,7 +101,7 @@ def linear_cross_entropy(
     if stored or (weight is not None and weight.requires_grad):
         return cross_entropy(nn.functional.linear(input, *flat).reshape(shape), target, **rest)
     try:
-        return streamed(input, linear_weight, target, bias=linear_bias, **rest)
+        return streamed(input, linear_weight, target, linear_bias, **rest)
     except InputError:
         nn.functional.cross_entropy(nn.functional.linear(input, *flat), target, **rest)  # refuses in its own words
         raise
@@ -111,8 +111,8 @@ def streamed(
     hidden: Tensor,
     head: Tensor,
     target: Tensor,
+    bias: Tensor | None,
     *,
-    bias: Tensor | None = None,
     weight: Tensor | None = None,
     ignore_index: int = IGNORED,
     reduction: str = "mean",
