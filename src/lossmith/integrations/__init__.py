@@ -1,1 +1,1 @@
-"""The same losses inside other people's programs: torch's names (`torch`), Hugging Face models and Trainer (`hf`)."""
+"""The same losses inside other people's programs: torch's names (`torch`)."""

@@ -9,8 +9,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from lossmith.total import Total
-
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -55,14 +53,6 @@ def _additive_mask(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def loss_path(model: Any) -> str:
     """Say which way the loss takes: "hidden states" (logits never stored) or "logits" (the model hides its head)."""
     return "hidden states" if reachable(model) else "logits"
-
-
-def logits_cross_entropy(logits: Tensor, labels: Tensor) -> Total:
-    """Return the summed cross-entropy of stored logits [..., V] against labels [...]; −100 weighs nothing."""
-    keep = labels != -100
-    wide = logits[keep].to(torch.promote_types(logits.dtype, torch.float32))
-    value = torch.nn.functional.cross_entropy(wide, labels[keep], reduction="sum")
-    return Total(value, keep.sum().to(value.dtype))
 
 
 def reachable(model: Any) -> bool:

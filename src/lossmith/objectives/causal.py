@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.losses import linear_cross_entropy
-from lossmith.models.head import hidden_and_head, logits_cross_entropy
+from lossmith.losses import cross_entropy, linear_cross_entropy
+from lossmith.models.head import hidden_and_head
 from lossmith.total import Total
 
 
@@ -50,7 +50,7 @@ class CausalObjective:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         states, head = hidden_and_head(model, inputs)
         if head is None:
-            return {"causal": logits_cross_entropy(states, batch["labels"])}
+            return {"causal": cross_entropy(states, batch["labels"])}
         total = linear_cross_entropy(
             states,
             head.weight,

@@ -6,13 +6,10 @@ sides' probabilities one gradient.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lossmith.errors import RunError
-from lossmith.losses.linear_cross_entropy._op import scaled
+from lossmith.losses.linear_cross_entropy._made import gradients_are_made
 from lossmith.losses.linear_cross_entropy._stream import Stream
 from lossmith.total import Total
 
@@ -66,19 +63,12 @@ def _shapes(queries: Tensor, keys: Tensor, want: list[bool], max_memory: int | N
     return queries.new_empty(()), *(torch.empty_like(x) if wanted else x.new_empty(0) for x, wanted in grads)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.dtypes, ctx.want = [x.dtype for x in inputs[:2]], inputs[2]
-    ctx.save_for_backward(*output[1:])
-
-
-def _backward(ctx: Any, upstream: Tensor | None, *of_the_rest: Tensor | None) -> tuple[Any, ...]:
-    if any(x is not None for x in of_the_rest):
-        raise RunError("info_nce has no second derivative: its gradient is made in the forward pass")
-    return *scaled(ctx, upstream), None, None
-
-
-both_ways_op.register_autograd(_backward, setup_context=_keep)
+gradients_are_made(
+    both_ways_op,
+    totals=1,
+    want=2,
+    refusal="info_nce has no second derivative: its gradient is made in the forward pass",
+)
 
 
 def both_ways_total(queries: Tensor, keys: Tensor, max_memory: int | None) -> Total:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossmith.errors import RunError
 from lossmith.losses.linear_cross_entropy._chunked import softmax_
+from lossmith.losses.linear_cross_entropy._made import gradients_are_made
 from lossmith.losses.linear_cross_entropy._stream import Stream
 from lossmith.total import Total
 
@@ -174,20 +174,12 @@ def _shapes(anchors: Tensor, candidates: Tensor, bias: Tensor, *rest: Any) -> Re
     return anchors.new_empty(()), anchors.new_empty(()), like[0], like[1], torch.empty_like(bias)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.want = inputs[-2]
-    ctx.save_for_backward(*output[2:])
-
-
-def _backward(ctx: Any, upstream: Tensor | None, *of_the_rest: Tensor | None) -> tuple[Any, ...]:
-    if any(x is not None for x in of_the_rest):
-        raise RunError("the contrastive losses have no second derivative: their gradient is made in the forward pass")
-    made = zip(ctx.saved_tensors, ctx.want, strict=True)
-    return *(grad * upstream if wanted and upstream is not None else None for grad, wanted in made), *[None] * 8
-
-
-pairs_op.register_autograd(_backward, setup_context=_keep)
+gradients_are_made(
+    pairs_op,
+    totals=2,
+    want=-2,
+    refusal="the contrastive losses have no second derivative: their gradient is made in the forward pass",
+)
 
 
 def pairs_total(

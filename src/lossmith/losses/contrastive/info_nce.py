@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lossmith.errors import InputError
-from lossmith.losses._items import blank, in_range, same_shape
+from lossmith.losses._items import IGNORED, blank, in_range, same_shape
 from lossmith.losses._spec import LossSpec
 from lossmith.losses.contrastive._aligned import aligned
 from lossmith.losses.contrastive._both_ways import both_ways_total
@@ -98,32 +98,32 @@ def _one_way(
             f"queries [N, D] and keys [M, D] must share D; got {tuple(queries.shape)} and {tuple(keys.shape)}"
         )
     same_shape("weights", weights, queries.shape[:1], "the queries' rows")
-    n, m, device = len(queries), len(keys), keys.device
+    marks = _marks(queries, keys, positives, labels, key_labels)
     wide = unit(queries[:0]).dtype
-    w = queries.new_ones(n, dtype=wide) if weights is None else weights.detach().to(wide)
+    w = queries.new_ones(len(queries), dtype=wide) if weights is None else weights.detach().to(wide)
+    w = torch.where(marks != IGNORED, w, 0)
     q, k = unit(blank(queries, w != 0)) / temperature, unit(keys)
-    if positives is not None:
-        if labels is not None:
-            raise InputError("give positives (indices of keys) or labels, not both")
-        same_shape("positives", positives, queries.shape[:1], "the queries' rows")
-        in_range("positives", positives, m)
-        w = torch.where(positives >= 0, w, 0)
-        return _all_keys(q, k, positives.clamp_min(0), w, max_memory)
-    if labels is None or key_labels is None:
-        raise InputError("labels [N] and key_labels [M] belong together; got only one of them")
-    same_shape("labels", labels, queries.shape[:1], "the queries' rows")
-    same_shape("key_labels", key_labels, keys.shape[:1], "the keys' rows")
-    w = torch.where(labels != -100, w, 0)
-    own = torch.zeros(n, dtype=torch.long, device=device)
-    return pairs_total(
-        "labelled",
-        q,
-        k,
-        Pairs(own, labels, key_labels, torch.ones(m, dtype=torch.bool, device=device)),
-        w,
-        None,
-        max_memory,
-    )
+    if key_labels is None:
+        return _all_keys(q, k, marks.clamp_min(0), w, max_memory)
+    pairs = Pairs(torch.zeros_like(marks), marks, key_labels, torch.ones_like(key_labels, dtype=torch.bool))
+    return pairs_total("labelled", q, k, pairs, w, None, max_memory)
+
+
+def _marks(
+    queries: Tensor, keys: Tensor, positives: Tensor | None, labels: Tensor | None, key_labels: Tensor | None
+) -> Tensor:
+    """Return what tells each query its positives: the index of a key, or a label."""
+    if positives is None:
+        if labels is None or key_labels is None:
+            raise InputError("labels [N] and key_labels [M] belong together; got only one of them")
+        same_shape("labels", labels, queries.shape[:1], "the queries' rows")
+        same_shape("key_labels", key_labels, keys.shape[:1], "the keys' rows")
+        return labels
+    if labels is not None or key_labels is not None:
+        raise InputError("give positives (indices of keys) or labels, not both")
+    same_shape("positives", positives, queries.shape[:1], "the queries' rows")
+    in_range("positives", positives, len(keys))
+    return positives
 
 
 def _reference(

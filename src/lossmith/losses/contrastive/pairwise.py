@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid, normalize
 from lossmith.errors import InputError
 from lossmith.losses._items import blank, counted, same_shape
 from lossmith.losses._spec import LossSpec
+from lossmith.losses.contrastive._aligned import aligned
 from lossmith.losses.contrastive._pairs import Pairs, pairs_total
 from lossmith.losses.contrastive._similarity import (
     check_embeddings,
@@ -122,20 +123,8 @@ def decoupled(
     """
     check_pairs(queries, keys, weights, ids)
     check_scalar("temperature", temperature)
-    w, kept = kept_pairs(queries, keys, weights)
-    n = len(queries)
-    groups = torch.arange(len(keys), device=keys.device) if ids is None else ids
-    own = torch.arange(n, device=keys.device)
-    q, k = unit(blank(queries, kept[:n])), unit(blank(keys, kept))
-
-    def one_way(a: Tensor, c: Tensor, rest: Tensor, there: tuple[Tensor, Tensor], ids: tuple[Tensor, Tensor]) -> Total:
-        if within:
-            c, there, ids = torch.cat([c, rest]), (torch.cat(there), there[1]), (torch.cat(ids), ids[1])
-        pairs = Pairs(own, groups[:n], ids[0], there[0])
-        return pairs_total("decoupled", a / temperature, c, pairs, w / (1 + symmetric), None, max_memory)
-
-    forth = one_way(q, k, q, (kept, kept[:n]), (groups, groups[:n]))
-    return forth if not symmetric else forth + one_way(k[:n], q, k, (kept[:n], kept), (groups[:n], groups))
+    rows = aligned("decoupled", queries, keys, temperature, weights, ids, max_memory)
+    return rows(symmetric=symmetric, within=within)
 
 
 def _decoupled_reference(

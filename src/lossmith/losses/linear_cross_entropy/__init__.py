@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lossmith.losses._spec import LossSpec
 from lossmith.losses.linear_cross_entropy._checks import choose
 from lossmith.losses.linear_cross_entropy._distillation import linear_distillation
 from lossmith.losses.linear_cross_entropy._function import linear_cross_entropy
@@ -11,7 +10,6 @@ from lossmith.losses.linear_cross_entropy._tokens import TokenStatistics, token_
 
 __all__ = [
     "SPECS",
-    "LossSpec",
     "TokenStatistics",
     "choose",
     "linear_cross_entropy",

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossmith.errors import InputError, RunError
+from lossmith.errors import InputError
 from lossmith.losses._items import positive, same_shape
 from lossmith.losses.linear_cross_entropy._checks import check_map, check_softcap, compute_dtype
-from lossmith.losses.linear_cross_entropy._op import scaled
+from lossmith.losses.linear_cross_entropy._made import gradients_are_made
 from lossmith.losses.linear_cross_entropy._reference import logits as plain_logits
 from lossmith.losses.linear_cross_entropy._stream import Stream
 from lossmith.total import Total
@@ -175,20 +175,12 @@ def _shapes(hidden: Tensor, head: Tensor, bias: Any, *rest: Any) -> tuple[Tensor
     return hidden.new_empty((), dtype=wide), hidden.new_empty((), dtype=wide), *grads
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.dtypes = [None if x is None else x.dtype for x in inputs[:3]]
-    ctx.want = inputs[-3]
-    ctx.save_for_backward(*output[2:])
-
-
-def _backward(ctx: Any, upstream: Tensor | None, *of_the_rest: Tensor | None) -> tuple[Any, ...]:
-    if any(x is not None for x in of_the_rest):
-        raise RunError("linear_distillation has no second derivative: its gradient is made in the forward pass")
-    return *scaled(ctx, upstream), *[None] * 11
-
-
-linear_distillation_op.register_autograd(_backward, setup_context=_keep)
+gradients_are_made(
+    linear_distillation_op,
+    totals=2,
+    want=-3,
+    refusal="linear_distillation has no second derivative: its gradient is made in the forward pass",
+)
 
 
 def reference(

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossmith.errors import RunError
 from lossmith.losses._items import IGNORED
 from lossmith.losses.linear_cross_entropy._chunked import Options, RowTerms, chunked_sum
+from lossmith.losses.linear_cross_entropy._made import gradients_are_made
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -115,40 +115,9 @@ def _shapes(
     )
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    hidden, head, bias = inputs[:3]
-    ctx.set_materialize_grads(False)
-    ctx.dtypes = [None if x is None else x.dtype for x in (hidden, head, bias)]
-    ctx.want = inputs[-2]
-    ctx.save_for_backward(*output[2:])
-
-
-def _backward(ctx: Any, upstream: Tensor | None, *of_the_rest: Tensor | None) -> tuple[Any, ...]:
-    if any(x is not None for x in of_the_rest):
-        raise RunError("linear_cross_entropy has no second derivative; use impl='reference' (it holds the logits)")
-    return *scaled(ctx, upstream), *[None] * 9
-
-
-def scaled(ctx: Any, upstream: Tensor | None) -> list[Tensor | None]:
-    """Return upstream times the gradients that the forward pass of an operator made (in ctx: want, dtypes, saved)."""
-    return [
-        _scaled(grad, upstream, dtype) if wanted and upstream is not None else None
-        for grad, dtype, wanted in zip(ctx.saved_tensors, ctx.dtypes, ctx.want, strict=True)
-    ]
-
-
-def _scaled(grad: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return upstream·grad: in place where this is the last backward pass that will need it, else beside it."""
-    if not _graph_is_kept():
-        return grad.detach().mul_(upstream).to(dtype)
-    return (grad * upstream).to(dtype)
-
-
-def _graph_is_kept() -> bool:
-    if torch.compiler.is_compiling():
-        return True
-    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return True if asked is None else bool(asked())
-
-
-linear_cross_entropy_op.register_autograd(_backward, setup_context=_keep)
+gradients_are_made(
+    linear_cross_entropy_op,
+    totals=2,
+    want=-2,
+    refusal="linear_cross_entropy has no second derivative; use impl='reference' (it holds the logits)",
+)

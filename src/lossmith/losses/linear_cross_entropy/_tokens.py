@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lossmith.errors import RunError
-from lossmith.losses._items import IGNORED, in_range
+from lossmith.losses._items import in_range
 from lossmith.losses.linear_cross_entropy._checks import check_linear, check_softcap, choose, compute_dtype
 from lossmith.losses.linear_cross_entropy._chunked import Options, softmax_
-from lossmith.losses.linear_cross_entropy._op import linear_cross_entropy_op
+from lossmith.losses.linear_cross_entropy._op import counted_rows, linear_cross_entropy_op
 from lossmith.losses.linear_cross_entropy._stream import Stream
 
 
@@ -127,8 +127,7 @@ def _stream(
     max_memory: int | None,
     compute: torch.dtype,
 ) -> tuple[Stream, Tensor | None]:
-    keep = targets != IGNORED
-    rows = None if bool(keep.all()) else keep.nonzero()[:, 0]
+    rows = counted_rows(targets, None, None)
     exact = targets if rows is None else targets[rows]
     hidden, head = hidden.to(compute), head.to(compute)
     return (
@@ -150,16 +149,11 @@ def _forward(
     compute: torch.dtype,
 ) -> Tensor:
     """Return log p of the targets [N]; `want` is only for the backward pass."""
+    if impl == "triton":
+        return _by_triton(hidden, head, targets, bias, Options(0.0, 0.0, softcap, logit_scale), compute)
     stream, rows = _stream(hidden, head, targets, bias, softcap, logit_scale, max_memory, compute)
     out = torch.zeros(len(targets), dtype=stream.wide, device=hidden.device)
     picked = targets if rows is None else targets[rows]
-    if impl == "triton":
-        from lossmith.losses.linear_cross_entropy._triton import triton_rows
-
-        x = hidden if rows is None else hidden[rows]
-        seen = triton_rows(x.to(compute), head.to(compute), bias, picked, Options(0.0, 0.0, softcap, logit_scale))
-        out[slice(None) if rows is None else rows] = -seen.surprisal.to(out.dtype)
-        return out
 
     def visit(z: Tensor, span: slice) -> None:
         at = z.gather(1, picked[span, None])[:, 0]
@@ -168,6 +162,19 @@ def _forward(
 
     with torch.autocast(hidden.device.type, enabled=False):
         stream.run(visit)
+    return out
+
+
+def _by_triton(
+    hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, options: Options, compute: torch.dtype
+) -> Tensor:
+    from lossmith.losses.linear_cross_entropy._triton import triton_rows
+
+    rows = counted_rows(targets, None, None)
+    out = torch.zeros(len(targets), dtype=torch.float32, device=hidden.device)
+    where = slice(None) if rows is None else rows
+    seen = triton_rows(hidden[where].to(compute), head.to(compute), bias, targets[where], options)
+    out[where] = -seen.surprisal
     return out
 
 
