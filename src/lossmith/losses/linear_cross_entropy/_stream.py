@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding  # a gather of rows in one pass, which indexing is not
 
 BLOCK_BYTES = 60_000_000  # of wide logits: 468 rows of 32,000 entries, of which bfloat16 holds half
 BLOCK_ROWS = 256  # at least, however long a row: fewer, and adding to the head's gradient costs more than its product
@@ -126,7 +127,7 @@ class Stream:
             logits = self._wide[: len(z)].copy_(z)
             if self.exact is not None:
                 column = self.exact[where, None]
-                made = (x.to(self.wide) * self.head[column[:, 0]].to(self.wide)).sum(1, keepdim=True)
+                made = embedding(column[:, 0], self.head).to(self.wide).mul_(x).sum(1, keepdim=True)
                 logits.scatter_(1, column, made)
         return logits, self._shape(logits)
 
