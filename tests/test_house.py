@@ -23,14 +23,25 @@ ROOMS = {
     "models": {"total", "errors"},
     "objectives": {"losses", "models", "total", "errors"},
     "data": {"errors"},
-    "runs": {"errors"},
-    "evaluate": {"objectives", "losses", "models", "data", "runs", "total", "errors"},
-    "train": {"evaluate", "objectives", "losses", "models", "data", "runs", "total", "errors"},
-    "integrations": {"losses", "models", "total", "errors"},
-    "cli": {"train", "evaluate", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "plugins": set(),
+    "runs": {"plugins", "errors"},
+    "pictures": {"runs", "errors"},
+    "diagnosis": {"pictures", "runs", "plugins", "errors"},
+    "evaluate": {"pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "train": {"evaluate", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "integrations": {"diagnosis", "losses", "models", "runs", "total", "errors"},
+    "cli": {
+        *("train", "evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total"),
+        "errors",
+    },
 }
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "lossmith.") if m.name != "lossmith.__main__")
-FORBIDDEN = {"runs": ("torch", "transformers"), "data": ("torch",), "cli": ("torch", "transformers")}
+FORBIDDEN = {
+    "runs": ("torch", "transformers"),
+    "diagnosis": ("torch", "transformers", "scipy"),
+    "data": ("torch",),
+    "cli": ("torch", "transformers"),
+}
 
 
 def room_of(module: str) -> str:

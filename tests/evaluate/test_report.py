@@ -13,9 +13,9 @@ import pytest
 
 from lossmith.errors import DataError
 from lossmith.evaluate import write_report
-from lossmith.evaluate._png import figure_of
-from lossmith.evaluate._svg import spread
-from lossmith.evaluate.figures import loss_panel, side_panels, smooth, thin
+from lossmith.pictures._png import figure_of
+from lossmith.pictures._svg import spread
+from lossmith.pictures.panel import loss_panel, side_panels, smooth, thin
 from lossmith.runs import Curve, Run
 
 HOSTILE = "</pre><script>alert(1)</script>\x07\x1b[31m ```` | & <b>&amp;</b> \ud800 床前明月光🌕 مرحبا"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossmith.errors import InputError
+from lossmith.pictures.terminal import braille
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
 COLOURS = {"loss": "#2f6bdb", "gradient": "#d9670b"}
-DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille character: by column, from the top
 POINTS = 199  # odd, so that 0 and 1/2 are among them
 STEP = 1e-5  # of the central difference
 
@@ -125,28 +125,6 @@ def _panel(picture: Picture, title: str, y: Sequence[float], columns: int, rows:
 
 def _tick(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
-
-
-def braille(y: Sequence[float], columns: int, rows: int, low: float, high: float) -> list[str]:
-    """Draw equally spaced values as a line of dots, 2 × 4 to a character; what is not finite is left out.
-
-    >>> braille([0.0, 1.0, 2.0, 3.0], 2, 1, 0.0, 3.0)
-    ['⡠⠊']
-    """
-    cells = [[0x2800] * columns for _ in range(rows)]
-    before: int | None = None
-    for dot in range(2 * columns):
-        value = y[round(dot / (2 * columns - 1) * (len(y) - 1))]
-        if not math.isfinite(value):
-            before = None
-            continue
-        here = round((high - value) / (high - low) * (4 * rows - 1))
-        # A steep line is closed from below the dot before to this one.
-        start = here if before is None else before + (here > before) - (here < before)
-        for down in range(min(start, here), max(start, here) + 1):
-            cells[down // 4][dot // 2] |= DOTS[dot % 2][down % 4]
-        before = here
-    return ["".join(map(chr, row)) for row in cells]
 
 
 def write(picture: Picture, path: Path, kind: str) -> None:

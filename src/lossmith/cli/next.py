@@ -52,7 +52,7 @@ def show(found: NextTokens, console: Console | None = None) -> None:
     """Print the tables of `found`."""
     from rich.console import Console
 
-    from lossmith.evaluate import visible
+    from lossmith.pictures.text import visible
 
     console = console or Console(highlight=False)
     said = f"after “{visible(found.prompt)}”" if found.prompt else "at the start of a document"
@@ -76,7 +76,7 @@ def _table(*columns: str) -> Table:
 def _top_table(tokens: Sequence[NextToken]) -> Table:
     from rich.text import Text
 
-    from lossmith.evaluate import visible
+    from lossmith.pictures.text import visible
 
     table = _table("token", "probability", "", "nats", "bits", "id")
     most = max(token.probability for token in tokens) or 1.0
@@ -95,7 +95,7 @@ def _top_table(tokens: Sequence[NextToken]) -> Table:
 def _candidate_table(candidates: Sequence[Candidate]) -> Table:
     from rich.text import Text
 
-    from lossmith.evaluate import visible
+    from lossmith.pictures.text import visible
 
     # what a continuation is made of is worth a column only where it is more than itself
     parts = any(len(candidate.ids) > 1 for candidate in candidates)

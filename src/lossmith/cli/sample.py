@@ -72,14 +72,14 @@ def _stream(trained: Any, args: Args, seed: int) -> Iterator[str]:
 def _print(pieces: Iterator[str], seed: int, args: Args) -> None:
     from rich.console import Console
 
-    from lossmith.evaluate import visible_controls
+    from lossmith.pictures.text import clean
 
     console = Console(highlight=False)
     if args.num_samples > 1:
         console.rule(f"seed {seed}", style="dim", align="left")
     for i, piece in enumerate(pieces):
         # What a model makes up must not steer the terminal; in a pipe it arrives as it is.
-        said = visible_controls(piece) if console.is_terminal else piece
+        said = clean(piece) if console.is_terminal else piece
         console.out(said, end="", style="bold" if i == 0 and console.is_terminal else None, highlight=False)
         console.file.flush()
     console.out("")

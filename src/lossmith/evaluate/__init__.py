@@ -5,8 +5,6 @@ Importing this room imports neither torch nor matplotlib; the functions that nee
 
 from __future__ import annotations
 
-from lossmith.evaluate._text import clean as visible_controls
-from lossmith.evaluate._text import program, visible
 from lossmith.evaluate.baselines import Baseline, baselines
 from lossmith.evaluate.next_tokens import Candidate, NextToken, NextTokens, next_tokens
 from lossmith.evaluate.perplexity import Evaluation, evaluate
@@ -22,10 +20,7 @@ __all__ = [
     "baselines",
     "evaluate",
     "next_tokens",
-    "program",
     "sample",
     "sample_stream",
-    "visible",
-    "visible_controls",
     "write_report",
 ]

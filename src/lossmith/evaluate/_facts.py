@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.errors import DataError
-from lossmith.evaluate._text import clean, program
-from lossmith.evaluate.figures import Panel, loss_panel, side_panels
+from lossmith.pictures.panel import Panel, loss_panel, side_panels
+from lossmith.pictures.text import clean, program
 from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
 
 OURS = "ours"

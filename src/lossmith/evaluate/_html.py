@@ -5,12 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from lossmith.evaluate import _svg
 from lossmith.evaluate._facts import OURS, Facts, Row
-from lossmith.evaluate._style import PAGE, STYLE
-from lossmith.evaluate._text import clean, fixed, number
 from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
-from lossmith.evaluate.figures import Panel
+from lossmith.pictures.page import PAGE, STYLE, figure, text
+from lossmith.pictures.text import clean, fixed, number
 
 
 def html(facts: Facts) -> str:
@@ -25,12 +23,7 @@ def html(facts: Facts) -> str:
         *_settings(facts),
         *_tables(facts),
     ]
-    return PAGE.format(title=text(facts.name), style=STYLE, body="\n".join(body))
-
-
-def text(value: str) -> str:
-    """Return text that HTML shows as it is."""
-    return escape(clean(value))
+    return PAGE.format(lang="en", title=text(facts.name), style=STYLE, body="\n".join(body))
 
 
 def _section(title: str, *parts: str) -> list[str]:
@@ -85,19 +78,8 @@ def _curves(facts: Facts) -> list[str]:
     panel = facts.loss_panel
     if panel is None:
         return _section("Curves", "<p>Nothing has been logged yet.</p>")
-    pair = "".join(_figure(side, (376, 210), (376, 210)) for side in facts.side_panels)
-    return _section("Curves", _figure(panel, (800, 400), (380, 320)), f'<div class="pair">{pair}</div>' if pair else "")
-
-
-def _figure(panel: Panel, wide: tuple[int, int], narrow: tuple[int, int]) -> str:
-    """A panel with its legend; drawn once more for narrow screens, where a shrunken picture could not be read."""
-    keys = "".join(f'<span class="key {line.role}">{text(line.label)}</span>' for line in panel.lines)
-    legend = f'<div class="legend">{keys}</div>' if len(panel.lines) > 1 else ""
-    drawn = f'<div class="wide">{_svg.draw(panel, *wide)}</div><div class="narrow">{_svg.draw(panel, *narrow)}</div>'
-    drawn = _svg.draw(panel, *wide) if wide == narrow else drawn
-    title = f"<h3>{text(panel.title)} <small>{text(panel.unit)}</small></h3>"
-    note = f"<figcaption>{text(panel.note())}</figcaption>" if panel.name == "loss" else ""
-    return f"<figure>{title}{legend}{drawn}{note}</figure>"
+    pair = "".join(figure(side, (376, 210), (376, 210)) for side in facts.side_panels)
+    return _section("Curves", figure(panel, (800, 400), (380, 320)), f'<div class="pair">{pair}</div>' if pair else "")
 
 
 def _samples(facts: Facts) -> list[str]:

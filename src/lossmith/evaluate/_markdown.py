@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from lossmith.evaluate._facts import OURS, Facts
-from lossmith.evaluate._text import clean, fixed, number
 from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
+from lossmith.pictures.text import clean, fixed, number
 
 
 def markdown(facts: Facts) -> str:

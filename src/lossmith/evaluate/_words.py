@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from lossmith.evaluate._facts import Facts, Headline
-from lossmith.evaluate._text import clean, duration, fixed, number, size
+from lossmith.pictures.text import clean, duration, fixed, number, size
 
 STATUS = {
     "stopped": "This run was stopped before its end.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from lossmith.evaluate._facts import Facts, gather
 from lossmith.evaluate._html import html
 from lossmith.evaluate._markdown import markdown
-from lossmith.evaluate.figures import write_png
+from lossmith.pictures import write_picture
 
 
 def write_report(run_folder: str | Path) -> dict[str, Path]:
@@ -28,7 +28,7 @@ def _picture(facts: Facts) -> Path:
     path = facts.folder / "loss.png"
     beside = path.with_name(".loss.png.tmp")
     assert facts.loss_panel is not None
-    write_png(facts.loss_panel, beside)
+    write_picture(facts.loss_panel, beside)
     beside.replace(path)
     return path
 

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from lossmith.errors import MissingPackageError
-from lossmith.evaluate import visible_controls
+from lossmith.pictures.text import clean
 from lossmith.train.folder import jsonable
 from lossmith.train.story import Story
 from lossmith.train.summary import print_summary
@@ -148,7 +148,7 @@ class PlainReporter(Reporter):
     def _sample(self, row: dict[str, Any]) -> None:
         self.console.print(
             Panel(
-                escape(visible_controls(row["text"]).strip("\n")),
+                escape(clean(row["text"]).strip("\n")),
                 title=f"sample at step {row['step']}",
                 title_align="left",
             )

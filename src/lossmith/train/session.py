@@ -15,11 +15,12 @@ import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
 from lossmith.errors import DataError, LossmithError, NonFiniteError
-from lossmith.evaluate import Evaluation, baselines, program, write_report
+from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models import build_model, check_causal, loss_path
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
+from lossmith.pictures.text import program
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.evaluate import program
+from lossmith.pictures.text import program
 
 
 def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:

@@ -1,9 +1,15 @@
-"""The page of report.html and its style sheet."""
+"""The page that reports stand on: its style sheet, its text, its figures."""
 
 from __future__ import annotations
 
+from html import escape
+
+from lossmith.pictures import _svg
+from lossmith.pictures.panel import Panel
+from lossmith.pictures.text import clean
+
 PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{lang}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -74,6 +80,12 @@ svg text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-num
 svg .said { paint-order: stroke; stroke: var(--sheet); stroke-width: 4px; stroke-linejoin: round }
 path { fill: none } .grid { stroke: var(--rule) } .reference { stroke: var(--soft); stroke-dasharray: 5 4 }
 .broken { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 2 3 }
+.mark { opacity: .13 } .mark.error { fill: var(--bad) } .mark.warning { fill: var(--eval) }
+.mark.info { fill: var(--soft) }
+svg text.error { fill: var(--bad) } svg text.warning { fill: var(--eval) }
+.finding { background: var(--sheet); border: 1px solid var(--rule); border-left: 4px solid var(--soft);
+  border-radius: 10px; padding: 12px 16px; margin: 0 0 12px } .finding.error { border-left-color: var(--bad) }
+.finding.warning { border-left-color: var(--eval) } .finding h3 { margin: 0 0 .2rem } .finding small { display: block }
 .line { stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; stroke: var(--train) }
 .line.raw { stroke: var(--raw); stroke-width: 1.1 } .line.eval { stroke: var(--eval) }
 circle { fill: var(--train); stroke: var(--sheet); stroke-width: 1.5 } circle.eval { fill: var(--eval) }
@@ -104,3 +116,19 @@ details { margin-top: .6rem } summary { cursor: pointer; color: var(--soft); pad
 }
 @media print { body { background: #fff } details > * { display: block } }
 """
+
+
+def text(value: str) -> str:
+    """Return text that HTML shows as it is."""
+    return escape(clean(value))
+
+
+def figure(panel: Panel, wide: tuple[int, int], narrow: tuple[int, int]) -> str:
+    """Return a panel with its legend; drawn once more for narrow screens, where it could not be read shrunken."""
+    keys = "".join(f'<span class="key {line.role}">{text(line.label)}</span>' for line in panel.lines)
+    legend = f'<div class="legend">{keys}</div>' if len(panel.lines) > 1 else ""
+    drawn = f'<div class="wide">{_svg.draw(panel, *wide)}</div><div class="narrow">{_svg.draw(panel, *narrow)}</div>'
+    drawn = _svg.draw(panel, *wide) if wide == narrow else drawn
+    title = f"<h3>{text(panel.title)} <small>{text(panel.unit)}</small></h3>"
+    note = f"<figcaption>{text(panel.note())}</figcaption>" if panel.name == "loss" else ""
+    return f"<figure>{title}{legend}{drawn}{note}</figure>"

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossmith.evaluate._svg import Scale, log_ticks, spread, tick_label
+from lossmith.pictures._svg import Scale, log_ticks, spread, tick_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lossmith.evaluate.figures import Line, Panel
+    from lossmith.pictures.panel import Line, Mark, Panel
 
 LABEL = 0.05  # of the height of the picture: the least distance of two labels
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
+SEVERITIES = {"info": "#6b7685", "warning": "#b8860b", "error": "#c62828"}
 COLOURS = {"raw": "#9db8ee", "train": "#2f6bdb", "eval": "#d9670b", "lr": "#2f6bdb", "speed": "#2f6bdb"}
-
-
-def draw(panel: Panel, path: Path) -> None:
-    """Write the panel to `path` as PNG, 1600 × 900."""
-    figure_of(panel).savefig(path, format="png")
 
 
 def figure_of(panel: Panel) -> Figure:
@@ -37,6 +32,8 @@ def figure_of(panel: Panel) -> Figure:
     for _, value in panel.references:
         axes.axhline(value, color=FAINT, lw=0.9, ls=(0, (5, 4)), zorder=1)
     _labels(axes, panel)
+    for mark in panel.marks:
+        _mark(axes, mark, panel)
     for step in panel.broken[:20]:
         axes.axvline(step, color="#c62828", lw=1, ls=":", zorder=1)
     # above the picture: inside it, it would lie on a line sooner or later
@@ -88,6 +85,23 @@ def _line(axes: Axes, line: Line) -> None:
         zorder={"raw": 2, "train": 3}.get(line.role, 4),
         solid_capstyle="round",
     )
+
+
+def _mark(axes: Axes, mark: Mark, panel: Panel) -> None:
+    """A coloured stretch; one too narrow to be seen is a line."""
+    left, right = panel.limits()[:2]
+    colour = SEVERITIES[mark.severity]
+    start, stop = max(mark.start, left), min(mark.stop, right)
+    if stop - start > 0.004 * (right - left):
+        axes.axvspan(start, stop, color=colour, alpha=0.09, lw=0, zorder=0)
+    axes.axvline(start, color=colour, lw=1, alpha=0.8, zorder=1)
+    late = start > left + 0.7 * (right - left)
+    place = -3 if late else 3
+    side = "right" if late else "left"
+    style: dict[str, Any] = {"size": 8.5, "color": colour, "ha": side, "va": "top", "zorder": 6}
+    height = 0.98 - 0.05 * (panel.marks.index(mark) % 6)
+    where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(mark.label, (start, height), (place, 0), **where, **style)
 
 
 def _labels(axes: Axes, panel: Panel) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from lossmith.evaluate.figures import Floats, Line, Panel
+    from lossmith.pictures.panel import Floats, Line, Panel
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def draw(panel: Panel, width: int, height: int) -> str:
     left, right, low, high = panel.limits()
     x = Scale(left, right, 50, width - 14, panel.log_x)
     y = Scale(low, high, height - 34, 12, panel.log_y)
-    parts = [*_grid(panel, x, y, width), *_references(panel, y, width), *_broken(panel, x, y)]
+    parts = [*_grid(panel, x, y, width), *_marks(panel, x, y), *_references(panel, y, width), *_broken(panel, x, y)]
     for line in sorted(panel.lines, key=lambda line: ["raw", "train", "lr", "speed", "eval"].index(line.role)):
         parts += _line(line, x, y)
     return (
@@ -144,6 +144,23 @@ def _grid(panel: Panel, x: Scale, y: Scale, width: int) -> list[str]:
         anchor = "end" if at > width - 30 else "middle"
         out.append(f'<path class="grid" d="M{at:.1f} {y.stop:.0f}V{y.start:.0f}"/>')
         out.append(f'<text x="{at:.1f}" y="{y.start + 19:.0f}" text-anchor="{anchor}">{tick_label(value)}</text>')
+    return out
+
+
+def _marks(panel: Panel, x: Scale, y: Scale) -> list[str]:
+    """Coloured stretches with their names at the top, one under the other where they would meet."""
+    out = []
+    for i, mark in enumerate(panel.marks):
+        start, stop = (x.at(min(max(step, x.low), x.high)) for step in (mark.start, mark.stop))
+        out.append(
+            f'<rect class="mark {mark.severity}" x="{start:.1f}" y="{y.stop:.0f}" width="{max(1.5, stop - start):.1f}" '
+            f'height="{y.start - y.stop:.0f}"><title>{escape(mark.label)}</title></rect>'
+        )
+        late = start > x.start + 0.7 * (x.stop - x.start)
+        at, anchor = (start - 4, "end") if late else (start + 4, "start")
+        height = y.stop + 12 + 14 * (i % 6)
+        said = f'<text class="said {mark.severity}" x="{at:.1f}" y="{height:.0f}" text-anchor="{anchor}">'
+        out.append(f"{said}{escape(mark.label)}</text>")
     return out
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.errors import InputError
 from lossmith.runs import Curve, Run
 
 Floats = NDArray[np.float64]
@@ -32,8 +33,18 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Hold a stretch of steps to point at, with a name; severity ("info", "warning", "error") decides its colour."""
+
+    start: float
+    stop: float
+    label: str
+    severity: str
+
+
+@dataclass(frozen=True)
 class Panel:
-    """Describe a picture: lines, horizontal reference lines (label, value), steps with a non-finite value, axes."""
+    """Describe a picture: lines, reference lines (label, value), steps with a non-finite value, marks, axes."""
 
     name: str
     title: str
@@ -41,6 +52,7 @@ class Panel:
     lines: tuple[Line, ...]
     references: tuple[tuple[str, float], ...] = ()
     broken: tuple[int, ...] = ()
+    marks: tuple[Mark, ...] = ()
     log_x: bool = False
     log_y: bool = False
     from_zero: bool = False
@@ -139,11 +151,17 @@ def thin(x: Floats, y: Floats, points: int = 600) -> tuple[Floats, Floats]:
     return x[index], y[index]
 
 
-def write_png(panel: Panel, path: Path) -> None:
-    """Draw a panel as a picture of 1600 × 900 points (Agg; no pyplot, so no global state, and faster to import)."""
-    from lossmith.evaluate._png import draw
+def write_picture(panel: Panel, path: Path, kind: str = "png") -> None:
+    """Write a panel to a file, kind "png" (1600 × 900 points) or "svg" (no pyplot, so no global state).
 
-    draw(panel, path)
+    A file that cannot be written is an InputError.
+    """
+    from lossmith.pictures._png import figure_of
+
+    try:
+        figure_of(panel).savefig(path, format=kind)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} must be a file that can be written: {error.strerror or error}") from error
 
 
 def _curve(run: Run, name: str) -> Curve | None:

@@ -1,0 +1,103 @@
+"""Runs beside each other: who is ahead at equal steps, tokens and time, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lossmith.diagnosis._facts import facts
+from lossmith.diagnosis._series import Floats, Series
+from lossmith.errors import InputError
+from lossmith.runs import Run
+
+AXES = {"step": "", "tokens": "tokens", "time": "time"}
+GRID = 200  # places at which curves are compared
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Say how runs compare along one axis ("step", "tokens", "time"): the smoothed losses at the last place all reach.
+
+    `leader` is the index of the lowest loss at `at`, `since` the place from which it has been lowest; `lead` is the
+    distance to the second, in the unit of the loss.
+    """
+
+    axis: str
+    curve: str
+    at: float
+    losses: tuple[float, ...]
+    leader: int
+    lead: float
+    since: float
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the standing as JSON can carry it."""
+        return {
+            "axis": self.axis,
+            "curve": self.curve,
+            "at": self.at,
+            "losses": dict(zip(names, self.losses, strict=True)),
+            "leader": names[self.leader],
+            "lead": self.lead,
+            "since": self.since,
+        }
+
+
+def compare(runs: Sequence[Run]) -> list[Standing]:
+    """Return how runs stand at equal steps, and at equal tokens and time where all of them log those.
+
+    Compared is the eval loss where every run has one, else the training loss, smoothed.
+
+    >>> from lossmith.runs import Curve
+    >>> fast = Run("fast", "csv", {"loss": Curve.of("loss", [(i, 4 / i) for i in range(1, 51)])})
+    >>> slow = Run("slow", "csv", {"loss": Curve.of("loss", [(i, 9 / i) for i in range(1, 101)])})
+    >>> standing = compare([fast, slow])[0]
+    >>> standing.axis, standing.at, standing.leader
+    ('step', 50.0, 0)
+    """
+    if len(runs) < 2:
+        raise InputError(f"to compare takes two runs or more; got {len(runs)}")
+    both = all(len(facts(run).evals) >= 2 for run in runs)
+    curve = "eval_loss" if both else "loss"
+    series = [facts(run).evals if both else facts(run).main for run in runs]
+    out = []
+    for axis, name in AXES.items():
+        along = [_along(run, one, name) for run, one in zip(runs, series, strict=True)]
+        if all(x is not None and len(x) for x in along):
+            standing = _standing(axis, curve, [x for x in along if x is not None], [one.smooth for one in series])
+            out += [standing] if standing is not None else []
+    return out
+
+
+def _along(run: Run, series: Series, name: str) -> Floats | None:
+    """Return the places of a series' points on an axis: its steps, or a curve of the run at them."""
+    if not name:
+        return series.step
+    other = Series.of(run.curves.get(name))
+    if len(other) < 2:
+        return None
+    found: Floats = np.interp(series.step, other.step, other.value)
+    return found
+
+
+def _standing(axis: str, curve: str, along: list[Floats], losses: list[Floats]) -> Standing | None:
+    start, stop = max(float(x[0]) for x in along), min(float(x[-1]) for x in along)
+    if stop < start:
+        return None
+    places = np.linspace(start, stop, GRID)
+    table = np.stack([np.interp(places, *_rising(x, y)) for x, y in zip(along, losses, strict=True)])
+    lowest = np.argmin(table, axis=0)
+    leader = int(lowest[-1])
+    others = np.flatnonzero(lowest != leader)
+    since = float(places[others[-1] + 1]) if len(others) else start
+    last = table[:, -1]
+    lead = float(np.partition(last, 1)[1] - last[leader])
+    return Standing(axis, curve, stop, tuple(last.tolist()), leader, lead, since)
+
+
+def _rising(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    order = np.argsort(x, kind="stable")
+    return x[order], y[order]
