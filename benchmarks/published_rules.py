@@ -66,8 +66,8 @@ def early_stopping(run: Run, patience: int = 10) -> set[str]:
 
 
 def umlaut(run: Run) -> set[str]:
-    """Overfit: one epoch with rising eval and not rising training loss; rate too high: above 0.01 (UMLAUT
-    heuristics).""" train, evals = _train_at_evals(run)
+    """Overfit: one epoch with rising eval, not rising training loss; rate too high: above 0.01 (UMLAUT heuristics)."""
+    train, evals = _train_at_evals(run)
     found = {"overfit"} if np.any((np.diff(evals) > 0) & (np.diff(train) <= 0)) else set()
     rate = _values(run, "learning_rate")
     return found | ({"lr_too_large"} if len(rate) and np.nanmax(rate) > 0.01 else set())

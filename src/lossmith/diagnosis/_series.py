@@ -45,11 +45,8 @@ class Series:
         return Series(self.raw, self.step[start:stop], self.value[start:stop])
 
     def reduced(self, points: int) -> Series:
-        """Return at most so many points: the medians of blocks, at the steps where the blocks begin."""
-        if len(self) <= points:
-            return self
-        starts = np.linspace(0, len(self), points, endpoint=False).astype(np.int64)
-        return Series(self.raw, self.step[starts], block_medians(self.value, points))
+        """Return at most so many points: the medians of blocks, of their steps as well as of their values."""
+        return Series(self.raw, block_medians(self.step, points), block_medians(self.value, points))
 
     @cached_property
     def smooth(self) -> Floats:
@@ -154,15 +151,20 @@ def trailing_median(values: Floats, window: int) -> Floats:
     return out
 
 
-def block_medians(values: Floats, blocks: int) -> Floats:
-    """Return the medians of so many blocks of neighbours (of the values themselves where there are no more)."""
-    if len(values) <= blocks:
+def block_medians(values: Floats, most: int) -> Floats:
+    """Return the medians of equal blocks of neighbours, at most `most` of them (the values themselves if no more).
+
+    The oldest points that fill no block of their own belong to the first.
+
+    >>> block_medians(np.array([9.0, 1.0, 2.0, 3.0, 4.0, 5.0]), 2).tolist()
+    [2.0, 4.0]
+    """
+    if len(values) <= most:
         return values
-    width = len(values) // blocks
-    cut = len(values) - width * blocks  # the oldest points that do not fill a block go into the first
-    first = np.median(values[: cut + width])
-    rest = np.median(values[cut + width :].reshape(blocks - 1, width), axis=1)
-    return np.concatenate(([first], rest))
+    width = -(-len(values) // most)
+    first = len(values) % width + width
+    rest = np.median(values[first:].reshape(-1, width), axis=1)
+    return np.concatenate(([np.median(values[:first])], rest))
 
 
 CLASSES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100, 200, 365, 1000, 21841)

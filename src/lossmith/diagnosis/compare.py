@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ import numpy as np
 from lossmith.diagnosis._facts import facts
 from lossmith.diagnosis._series import Floats, Series
 from lossmith.errors import InputError
+from lossmith.pictures import Line, Panel
+from lossmith.pictures.panel import falls_early, thin
 from lossmith.runs import Run
 
 AXES = {"step": "", "tokens": "tokens", "time": "time"}
@@ -101,3 +106,62 @@ def _standing(axis: str, curve: str, along: list[Floats], losses: list[Floats]) 
 def _rising(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     order = np.argsort(x, kind="stable")
     return x[order], y[order]
+
+
+SAID = {
+    "en": "{leader} leads at equal {axis} since {since:,.6g}: {curve} {loss:.4g} at {at:,.6g}, {lead:.3g} ahead",
+    "zh": "{axis}相同时 {leader} 领先（自 {since:,.6g} 起）：{at:,.6g} 处 {curve} 为 {loss:.4g}，领先 {lead:.3g}",
+}
+AXIS_NAMES = {
+    "en": {"step": "steps", "tokens": "tokens", "time": "time"},
+    "zh": {"step": "步数", "tokens": "词元数", "time": "时间"},
+}
+
+
+def said(standing: Standing, names: Sequence[str], lang: str = "en") -> str:
+    """Return a standing as a sentence, in English or Chinese."""
+    return SAID[lang].format(
+        leader=names[standing.leader],
+        axis=AXIS_NAMES[lang][standing.axis],
+        curve=standing.curve,
+        loss=standing.losses[standing.leader],
+        at=round(standing.at) if standing.at >= 100 else standing.at,
+        lead=standing.lead,
+        since=round(standing.since) if standing.since >= 100 else standing.since,
+    )
+
+
+def overlay(runs: Sequence[Run]) -> Panel:
+    """Return the smoothed curves of several runs as one picture: eval losses if every run has them, else training."""
+    both = all(len(facts(run).evals) >= 2 for run in runs)
+    found = [facts(run).evals if both else facts(run).main for run in runs]
+    names = short_names([run.source for run in runs])
+    lines = [
+        Line(f"run{i % 8}", name, *thin(series.step, series.smooth))
+        for i, (name, series) in enumerate(zip(names, found, strict=True))
+        if len(series)
+    ]
+    low, high = min(float(line.y.min()) for line in lines), max(float(line.y.max()) for line in lines)
+    log_x = any(falls_early(series.raw) for series in found if len(series))
+    if log_x:  # a logarithmic axis has no place for step 0
+        lines = [replace(line, x=line.x[line.x > 0], y=line.y[line.x > 0]) for line in lines]
+    title = "Eval loss" if both else "Training loss"
+    return Panel("compare", title, "smoothed", tuple(lines), log_x=log_x, log_y=low > 0 and high >= 10 * low)
+
+
+def short_names(sources: Sequence[str], most: int = 32) -> list[str]:
+    """Return names that tell sources apart: without the folders they share, cut in the middle where they are long.
+
+    >>> short_names(["runs/a/metrics.jsonl", "runs/b/metrics.jsonl"])
+    ['a', 'b']
+    """
+    parts = [list(PurePath(source).parts) for source in sources]
+    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    names = ["/".join(part) if len(parts) > 1 else part[-1] for part in parts]
+    shared = re.match(r".*[_\-. ]|", os.path.commonprefix(names))  # noqa: RUF071 (of strings it is meant)
+    if shared and len(names) > 1:
+        names = [name[shared.end() :] for name in names]
+    return [name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}" for name in names]

@@ -60,7 +60,7 @@ def _normal(run: Run) -> list[Finding]:
     tail = series.part(-max(5, len(series) // 3))
     change, _ = tail.trend()
     evidence = {
-        "first": series.first,
+        "first": float(series.value[0]),
         "last": series.last,
         "fall_lately": max(0.0, -change),
         "points": float(len(series)),

@@ -32,6 +32,8 @@ def overfit(run: Run, *, rise: float = 0.045, sigmas: float = 2.0) -> Iterator[F
     scale = max(abs(low), 0.02 * abs(seen.evals.first), 1e-12)
     if last - low <= rise * scale or last - low <= sigmas * noise or _training_rises(seen, at):
         return
+    at = int(np.argmin(seen.evals.value))  # the checkpoint to keep is that of the lowest eval itself
+    low = float(seen.evals.value[at])
     evidence = {"lowest": low, "lowest_step": float(seen.evals.step[at]), "last": last, "rise": (last - low) / scale}
     if len(seen.train):
         evidence["train_at_lowest"] = float(np.interp(seen.evals.step[at], seen.train.step, seen.train.smooth))
@@ -112,7 +114,7 @@ def _epoch_edges(seen: Facts) -> list[int]:
         epoch = seen.epoch.value
     else:
         epoch = np.interp(seen.train.step, seen.epoch.step, seen.epoch.value)
-    return (np.flatnonzero(np.diff(np.floor(epoch - 1e-6)) > 0) + 1).tolist()
+    return (np.flatnonzero(np.diff(np.floor(np.maximum(epoch - 1e-6, 0))) > 0) + 1).tolist()
 
 
 def _width(train: Series, edges: list[int]) -> int:

@@ -42,7 +42,7 @@ def nan(run: Run) -> Iterator[Finding]:
 def spike(
     run: Run, *, sigmas: float = 20.0, rise: float = 0.15, tail: float = 4.5, short_rise: float = 0.25
 ) -> Iterator[Finding]:
-    """Find sudden rises of the loss that come back, in whole or in part; one finding for all of them.
+    """Find sudden rises of the loss that come back, in whole or in part; one finding, of the highest, for all of them.
 
     A point is too high when it lies above the median of the points before it by `sigmas` robust deviations, by `rise`
     of that level, and by `tail` times as far as any point lies below its own: single-batch noise is heavy-tailed, but
@@ -58,7 +58,7 @@ def spike(
     if found:
         start, stop = max(found, key=lambda ab: float(np.max(series.value[ab[0] : ab[1]])))
         evidence = _spike_evidence(run, series, expected, start, stop)
-        where = int(series.step[found[0][0]]), int(series.step[found[-1][1] - 1])
+        where = int(series.step[start]), int(series.step[stop - 1])
     else:
         assert infinite is not None
         evidence = {"step": float(infinite), "peak": np.inf, "from": series.last, "after": series.last}
@@ -191,7 +191,7 @@ def lr_too_large(run: Run, *, swing: float = 0.5, rise: float = 0.2) -> Iterator
     from above ln C to exactly ln C and nothing moves any more, at a rate of 0.001 or more (or not logged).
     """
     seen = facts(run)
-    for series in (seen.train, seen.evals):
+    for series in (seen.train, seen.evals if not _learned(seen.train) else seen.train.part(0, 0)):
         found = _oscillating(series, swing) or _rising(seen, series, rise) or _dead(seen, series)
         if found:
             kind, start, stop, evidence, sure = found
@@ -199,6 +199,11 @@ def lr_too_large(run: Run, *, swing: float = 0.5, rise: float = 0.2) -> Iterator
             where = int(series.step[start]), int(series.step[stop])
             yield Finding("lr_too_large", "error", series.raw.name, *where, evidence, sure, PLAYBOOK, kind)
             return
+
+
+def _learned(train: Series) -> bool:
+    """Whether the training loss fell: then an eval loss that rises says something else."""
+    return len(train) > 1 and train.last < 0.9 * train.first
 
 
 Seen = tuple[str, int, int, dict[str, float], float]
@@ -214,6 +219,8 @@ def _oscillating(series: Series, swing: float, window: int = 6) -> Seen | None:
     if not wild.any() or np.max(series.value) < 3 * abs(series.first):
         return None
     at = np.flatnonzero(wild)
+    if np.min(series.smooth[: at[0] + 1]) < 0.7 * series.first:  # it had learned before: that is divergence
+        return None
     evidence = {"lowest": float(np.min(series.value)), "highest": float(np.max(series.value)), "first": series.first}
     return "oscillating", int(at[0]), int(at[-1]) + window, evidence, 0.9
 

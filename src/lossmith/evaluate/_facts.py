@@ -6,11 +6,13 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lossmith.diagnosis import Finding
+from lossmith.diagnosis.report import findings_of, marks_of
 from lossmith.errors import DataError
 from lossmith.pictures.panel import Panel, loss_panel, side_panels
 from lossmith.pictures.text import clean, program
@@ -106,6 +108,11 @@ class Facts:
         return [entry for entry in self.info.get("baselines") or [] if isinstance(entry, dict)]
 
     @cached_property
+    def findings(self) -> list[Finding]:
+        """What the curves say is wrong, the gravest first."""
+        return findings_of(self.run)
+
+    @cached_property
     def comparison(self) -> list[Row]:
         """The baselines and the model, worst first."""
         rows = [
@@ -121,7 +128,8 @@ class Facts:
     @cached_property
     def loss_panel(self) -> Panel | None:
         """The loss curves, None when nothing was logged."""
-        return loss_panel(self.run, self.baselines)
+        panel = loss_panel(self.run, self.baselines)
+        return None if panel is None else replace(panel, marks=marks_of(self.findings))
 
     @cached_property
     def side_panels(self) -> list[Panel]:

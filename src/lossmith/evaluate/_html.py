@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from lossmith.diagnosis._page import finding_box
 from lossmith.evaluate._facts import OURS, Facts, Row
 from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
 from lossmith.pictures.page import PAGE, STYLE, figure, text
@@ -18,6 +19,7 @@ def html(facts: Facts) -> str:
         *_headline(facts),
         *_comparison(facts),
         *_curves(facts),
+        *_findings(facts),
         *_samples(facts),
         *_commands(facts),
         *_settings(facts),
@@ -80,6 +82,11 @@ def _curves(facts: Facts) -> list[str]:
         return _section("Curves", "<p>Nothing has been logged yet.</p>")
     pair = "".join(figure(side, (376, 210), (376, 210)) for side in facts.side_panels)
     return _section("Curves", figure(panel, (800, 400), (380, 320)), f'<div class="pair">{pair}</div>' if pair else "")
+
+
+def _findings(facts: Facts) -> list[str]:
+    found = "".join(finding_box(finding) for finding in facts.findings)
+    return _section("What the curves say", found) if found else []
 
 
 def _samples(facts: Facts) -> list[str]:

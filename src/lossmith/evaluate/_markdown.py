@@ -18,6 +18,7 @@ def markdown(facts: Facts) -> str:
         *_headline(facts),
         *_comparison(facts),
         *_curves(facts),
+        *_findings(facts),
         *_samples(facts),
         *_commands(facts),
         *_settings(facts),
@@ -78,6 +79,14 @@ def _curves(facts: Facts) -> list[str]:
     if panel is None:
         return ["## Curves", "Nothing has been logged yet."]
     return ["## Curves", "![Training and validation loss](loss.png)", panel.note()]
+
+
+def _findings(facts: Facts) -> list[str]:
+    lines = [
+        f"- **{found.check}** ({found.severity}): {inline(found.message)} {inline(found.advice)}"
+        for found in facts.findings
+    ]
+    return ["## What the curves say", "\n".join(lines)] if lines else []
 
 
 def _samples(facts: Facts) -> list[str]:

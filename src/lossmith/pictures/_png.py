@@ -1,8 +1,11 @@
-"""Draw a panel with matplotlib. Latin text only: the fonts of a bare machine have no other."""
+"""Draw a panel with matplotlib, in the fonts that this machine has."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lossmith.pictures._svg import Scale, log_ticks, spread, tick_label
@@ -13,10 +16,29 @@ if TYPE_CHECKING:
 
     from lossmith.pictures.panel import Line, Mark, Panel
 
+OTHER_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS"),
+)
 LABEL = 0.05  # of the height of the picture: the least distance of two labels
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
 SEVERITIES = {"info": "#6b7685", "warning": "#b8860b", "error": "#c62828"}
 COLOURS = {"raw": "#9db8ee", "train": "#2f6bdb", "eval": "#d9670b", "lr": "#2f6bdb", "speed": "#2f6bdb"}
+RUNS = ("#2f6bdb", "#d9670b", "#1b7f4b", "#9c3fb0", "#c62828", "#00838f", "#8d6e00", "#5d6877")
+COLOURS |= {f"run{i}": colour for i, colour in enumerate(RUNS)}
+
+
+@contextmanager
+def fonts() -> Iterator[None]:
+    """Draw names in any script where a font for it is installed; a bare machine shows boxes, and says nothing."""
+    import matplotlib
+    from matplotlib.font_manager import get_font_names
+
+    known = set(get_font_names())
+    family = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in known)]
+    with matplotlib.rc_context({"font.family": family}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def figure_of(panel: Panel) -> Figure:
@@ -40,7 +62,7 @@ def figure_of(panel: Panel) -> Figure:
     place: dict[str, Any] = {
         "loc": "lower left",
         "bbox_to_anchor": (0, 1.0),
-        "ncols": 3,
+        "ncols": 3 if sum(len(line.label) for line in panel.lines) <= 75 else 1,
         "borderaxespad": 0.2,
         "borderpad": 0,
     }

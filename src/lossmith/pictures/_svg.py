@@ -115,7 +115,7 @@ def draw(panel: Panel, width: int, height: int) -> str:
     x = Scale(left, right, 50, width - 14, panel.log_x)
     y = Scale(low, high, height - 34, 12, panel.log_y)
     parts = [*_grid(panel, x, y, width), *_marks(panel, x, y), *_references(panel, y, width), *_broken(panel, x, y)]
-    for line in sorted(panel.lines, key=lambda line: ["raw", "train", "lr", "speed", "eval"].index(line.role)):
+    for line in sorted(panel.lines, key=lambda line: {"raw": 0, "eval": 2}.get(line.role, 1)):
         parts += _line(line, x, y)
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(_spoken(panel))}">'

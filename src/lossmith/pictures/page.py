@@ -88,6 +88,14 @@ svg text.error { fill: var(--bad) } svg text.warning { fill: var(--eval) }
 .finding.warning { border-left-color: var(--eval) } .finding h3 { margin: 0 0 .2rem } .finding small { display: block }
 .line { stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; stroke: var(--train) }
 .line.raw { stroke: var(--raw); stroke-width: 1.1 } .line.eval { stroke: var(--eval) }
+.line.run0 { stroke: var(--train) } .key.run0::before { background: var(--train) }
+.line.run1 { stroke: #d9670b } .key.run1::before { background: #d9670b }
+.line.run2 { stroke: #1b7f4b } .key.run2::before { background: #1b7f4b }
+.line.run3 { stroke: #9c3fb0 } .key.run3::before { background: #9c3fb0 }
+.line.run4 { stroke: var(--bad) } .key.run4::before { background: var(--bad) }
+.line.run5 { stroke: #00838f } .key.run5::before { background: #00838f }
+.line.run6 { stroke: #8d6e00 } .key.run6::before { background: #8d6e00 }
+.line.run7 { stroke: var(--soft) } .key.run7::before { background: var(--soft) }
 circle { fill: var(--train); stroke: var(--sheet); stroke-width: 1.5 } circle.eval { fill: var(--eval) }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .85rem; color: var(--soft) }
 .key::before { content: ""; display: inline-block; width: 1.2em; height: 3px; border-radius: 2px; margin-right: .45em;

@@ -98,7 +98,7 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
         tuple(lines),
         tuple(_references(baselines, shown)),
         tuple(int(s) for c in (train, evals) if c for s in c.step[~np.isfinite(c.value)]),
-        log_x=all(line.x.min() > 0 for line in lines) and _falls_early(train if train is not None else evals),
+        log_x=all(line.x.min() > 0 for line in lines) and falls_early(train if train is not None else evals),
         log_y=len(shown) > 0 and shown.min() > 0 and bool(shown.max() >= _LOG_Y * shown.min()),
     )
 
@@ -156,10 +156,11 @@ def write_picture(panel: Panel, path: Path, kind: str = "png") -> None:
 
     A file that cannot be written is an InputError.
     """
-    from lossmith.pictures._png import figure_of
+    from lossmith.pictures._png import figure_of, fonts
 
     try:
-        figure_of(panel).savefig(path, format=kind)
+        with fonts():
+            figure_of(panel).savefig(path, format=kind)
     except OSError as error:
         raise InputError(f"{str(path)!r} must be a file that can be written: {error.strerror or error}") from error
 
@@ -198,7 +199,8 @@ def _references(baselines: Sequence[dict[str, Any]], shown: Floats) -> list[tupl
     return [(label, value) for label, value in found if low <= value <= high]
 
 
-def _falls_early(curve: Curve | None) -> bool:
+def falls_early(curve: Curve | None) -> bool:
+    """Whether two thirds of a curve's fall happen in the first tenth of its steps: a logarithmic axis shows more."""
     if curve is None:
         return False
     good = np.isfinite(curve.value) & (curve.step > 0)

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -22,6 +22,9 @@ from lossmith.pictures.text import clean
 from lossmith.train.folder import jsonable
 from lossmith.train.story import Story
 from lossmith.train.summary import print_summary
+
+if TYPE_CHECKING:
+    from lossmith.diagnosis import Finding
 
 REDRAW = 0.1  # seconds between changes of the live line
 
@@ -49,6 +52,9 @@ class Reporter:
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Hear a row of metrics.jsonl or samples.jsonl."""
 
+    def finding(self, finding: Finding) -> None:
+        """Hear what is newly wrong with the run."""
+
     def epoch(self, first: int, last: int, loss: float) -> None:
         """Hear that the epochs `first` to `last` are over (mostly one), and the mean loss of all their tokens."""
 
@@ -64,7 +70,10 @@ class Reporter:
 
 @dataclass
 class JsonReporter(Reporter):
-    """One JSON object a line on standard output: {"event": "metrics" | "sample" | "saved" | "message" | "done", …}."""
+    """One JSON object a line on standard output.
+
+    {"event": "metrics" | "sample" | "finding" | "epoch" | "saved" | "message" | "done", …}
+    """
 
     closed: bool = False
 
@@ -83,6 +92,14 @@ class JsonReporter(Reporter):
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Emit {"event": "metrics" or "sample", …the row}."""
         self._emit("sample" if kind == "samples" else kind, **row)
+
+    def finding(self, finding: Finding) -> None:
+        """Emit {"event": "finding", …check, severity, message, advice, evidence}."""
+        self._emit("finding", **finding.to_json())
+
+    def epoch(self, first: int, last: int, loss: float) -> None:
+        """Emit {"event": "epoch", "first", "last", "loss" (nats per token)}."""
+        self._emit("epoch", first=first, last=last, loss=loss)
 
     def saved(self, path: Path) -> None:
         """Emit {"event": "saved", "path"}."""
@@ -130,6 +147,11 @@ class PlainReporter(Reporter):
         """Print a bar."""
         name = str(last) if first == last else f"{first}–{last}"
         self.console.print(epoch_bar(name, loss, self.uniform))
+
+    def finding(self, finding: Finding) -> None:
+        """Print what is wrong and what to do about it."""
+        style = "bold red" if finding.severity == "error" else "yellow"
+        self.console.print(f"[{style}]{finding.check}[/]: {escape(finding.message)} {escape(finding.advice)}")
 
     def _train(self, row: dict[str, Any]) -> None:
         self.message(

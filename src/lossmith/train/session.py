@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from lossmith.data import Blocks, TokenStore, open_store
+from lossmith.diagnosis.report import findings_of
 from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
@@ -21,9 +22,11 @@ from lossmith.models import build_model, check_causal, loss_path
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
 from lossmith.pictures.text import program
+from lossmith.runs import read_run
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world
+from lossmith.train.findings import FindingsReporter
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import hardware, keep_freed_memory
 from lossmith.train.loop import Loop, evaluation_row
@@ -112,6 +115,7 @@ def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
 def _session(opening: Opening, reporters: list[Reporter], this: World, began: float) -> Session:
     if this.leads and opening.config.report_to == "tensorboard":
         reporters = [*reporters, TensorBoardReporter(opening.path / "tensorboard")]
+    reporters = [*reporters, FindingsReporter(reporters)] if this.leads else reporters
     folder = RunFolder(opening.path)
     before = float(opening.record.get("seconds") or 0.0)  # of a run that is continued, and was not killed
     return Session(folder, opening.config, reporters, this, opening.record, opening.checkpoint, began, before)
@@ -270,6 +274,7 @@ def _finish(session: Session, loop: Loop, step: int, result: Evaluation) -> None
         **ended,
         "baselines": session.record["baselines"],
         "example": session.record["example"],
+        "findings": [finding.to_json() for finding in findings_of(read_run(session.folder.path))],
         "run": str(session.folder.path),
         "files": files,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lossmith.pictures.text import program
@@ -22,6 +23,9 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         f" · perplexity {result['eval_perplexity']:.2f}{bits}"
         f" ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
+    for finding in result["findings"]:
+        style = {"error": "bold red", "warning": "yellow"}.get(finding["severity"], "dim")
+        console.print(f"[{style}]{finding['check']}[/]: {escape(finding['message'])}", soft_wrap=True)
     console.print()
     for what, where in places(path, result["example"]):
         console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
