@@ -11,7 +11,7 @@ models and the Kalman filter (1989), §2.3 (the filter), Gardner and McKenzie, M
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 
 import numpy as np
@@ -59,6 +59,7 @@ class Rates:
 
     grid: Floats
     rate: Floats
+    _smooth: dict[float, Floats] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rates: Curve, last: float, end: float) -> Rates | None:
@@ -79,12 +80,15 @@ class Rates:
         return np.cumsum(np.append(self.grid[1] * 1e-2, parts))
 
     def lagged(self, lag: float) -> Floats:
-        """Return the rate smoothed exponentially over `lag` steps."""
+        """Return the rate smoothed exponentially over `lag` steps; computed once a lag."""
+        if lag in self._smooth:
+            return self._smooth[lag]
         keep = np.exp(-np.diff(self.grid) / lag).tolist()
         out = self.rate.tolist()
         for i, kept in enumerate(keep, 1):
             out[i] = kept * out[i - 1] + (1 - kept) * out[i]
-        return np.array(out)
+        self._smooth[lag] = np.array(out)
+        return self._smooth[lag]
 
     def smooth_at(self, step: Floats, lags: Floats) -> Floats:
         """Return the smoothed rate at steps, a row a lag."""

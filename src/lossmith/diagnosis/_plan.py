@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lossmith.runs import Curve
 
 Floats = NDArray[np.float64]
+MOST = 512  # points of a schedule that are looked at
 CLOSE = 0.01  # of the highest rate: how far a logged rate may be off a schedule that is taken for its own
 
 
@@ -46,7 +47,8 @@ def _after_warmup(rates: Curve) -> tuple[Floats, Floats]:
     step, value = seen.step[good].astype(np.float64), seen.value[good]
     peak = float(value.max(initial=0.0))
     start = int(np.argmax(value >= peak * (1 - 1e-9))) if len(value) else 0
-    return step[start:], value[start:]
+    some = np.unique(np.linspace(start, len(value) - 1, MOST).astype(int)) if len(value) else slice(0)
+    return step[some], value[some]
 
 
 def _linear(step: Floats, value: Floats) -> tuple[float, float] | None:

@@ -39,8 +39,7 @@ def _swings_are_not_divergence(finding: Finding, found: list[Finding]) -> bool:
     """Where the last of the swings ends near where the loss began, nothing has diverged."""
     if finding.check != "diverged":
         return False
-    swings = any(f.kind == "oscillating" and finding.evidence["last"] < 2 * f.evidence["first"] for f in found)
-    return swings
+    return any(f.kind == "oscillating" and finding.evidence["last"] < 2 * f.evidence["first"] for f in found)
 
 
 def _a_spike_is_not_noise(finding: Finding, found: list[Finding]) -> bool:

@@ -28,7 +28,8 @@ def overfit(run: Run, *, rise: float = 0.045, sigmas: float = 2.0) -> Iterator[F
     if found is None:
         return
     at, low, last = found
-    noise = seen.evals.noise if len(seen.evals) >= 20 else 0.0
+    noise = seen.evals.noise if len(seen.evals) >= 10 else 0.0
+    rise = max(rise, 0.1) if len(seen.evals) < 6 else rise
     scale = max(abs(low), 0.02 * abs(seen.evals.first), 1e-12)
     if last - low <= rise * scale or last - low <= sigmas * noise or _training_rises(seen, at):
         return
@@ -196,4 +197,11 @@ def suspiciously_low(run: Run, *, nothing: float = 0.05, entropy: float = 0.6, w
         if len(evals):
             evidence["eval"] = evals.last
         where = int(train.step[0]), int(train.step[-1])
-        yield Finding("suspiciously_low", "warning", "loss", *where, evidence, 0.6, SHANNON, "entropy")
+        severity: Severity = "warning" if _of_text(run) else "info"  # a regression may come down as far
+        yield Finding("suspiciously_low", severity, "loss", *where, evidence, 0.6, SHANNON, "entropy")
+
+
+def _of_text(run: Run) -> bool:
+    """Whether the log says that its loss is of tokens."""
+    names = {"eval_perplexity", "eval_bpb", "perplexity", "ppl", "bpb", "tokens", "tokens_per_second"}
+    return "vocab_size" in run.config or "gpt" in run.tool.lower() or bool(names & run.curves.keys())

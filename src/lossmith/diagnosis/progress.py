@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lossmith.diagnosis._facts import Facts, facts
-from lossmith.diagnosis._finding import Finding
+from lossmith.diagnosis._finding import Finding, Severity
 from lossmith.diagnosis._series import Series, guessing_among, spread
 from lossmith.diagnosis.generalization import overfit
 from lossmith.diagnosis.stability import diverged
@@ -18,7 +18,7 @@ KARPATHY = "https://karpathy.github.io/2019/04/25/recipe/ (verify loss at init; 
 NOISE = "https://arxiv.org/abs/1812.06162 (An empirical model of large-batch training)"
 
 
-def plateau(run: Run, *, fall: float = 0.015, unproven: float = 0.15, errors: float = 3.0) -> Iterator[Finding]:
+def plateau(run: Run, *, fall: float = 0.015, unproven: float = 0.15, errors: float = 2.0) -> Iterator[Finding]:
     """Find a loss that does not fall over the whole log (its first twentieth left out).
 
     "none": it falls by less than `fall` of its level. "noise": by less than `unproven`, and not beyond `errors`
@@ -40,38 +40,41 @@ def plateau(run: Run, *, fall: float = 0.015, unproven: float = 0.15, errors: fl
         evidence["classes"] = float(classes)
     where = int(series.step[0]), int(series.step[-1])
     sure = 0.9 if len(series) >= 20 else 0.6
-    yield Finding("plateau", "warning", series.raw.name, *where, evidence, sure, PLAYBOOK, kind)
+    severity: Severity = "info" if kind == "noise" else "warning"
+    yield Finding("plateau", severity, series.raw.name, *where, evidence, sure, PLAYBOOK, kind)
 
 
 def _still(seen: Facts, fall: float, unproven: float, errors: float) -> str | None:
     series = seen.main
     rest = series.part(max(1, len(series) // 20)) if len(series) >= 8 else series
-    sure = rest.trend()[1]
-    part = (rest.first - rest.last) / max(abs(rest.last), 1e-12)
+    proven = abs(rest.trend()[1]) >= errors
+    level = max(abs(rest.last), 1e-12)
+    part = abs(rest.first - rest.last) / level
     dies = not np.isfinite(series.raw.value[-1])
-    if abs(part) < fall and (not dies or np.ptp(rest.value) < fall * abs(rest.last)):
-        return "none" if len(rest) >= 4 or dies else None
-    if abs(part) < unproven and abs(sure) < errors and len(rest) >= 5 and not dies:
+    if dies:
+        return "none" if np.ptp(rest.value) < fall * level else None
+    quiet = not proven or series.noise < unproven / 3 * level
+    if part < fall and len(rest) >= 4 and quiet and series.value[0] - rest.last < 0.1 * level:
+        return "none"
+    if part < unproven and not proven and len(rest) >= 5:
         return "noise"
-    if _guessing(series) or _guessing(seen.evals):
+    if _guessing(seen):
         return "guessing"
-    if series.last > 5 and _flat_share(series) > 0.6:
-        return "unigram"
-    return None
+    return "unigram" if series.last > 5 and _flat_share(series) > 0.6 else None
 
 
-def _guessing(series: Series) -> bool:
-    """Whether a loss ends at ln C, has not moved by more than 3 % in its last three fifths, and began near it."""
-    if (
-        len(series) < 4
-        or guessing_among(series.last, 0.02) is None
-        or (series.value[0] > 2 * series.last and len(series) < 8)
-    ):
-        return False
-    late = series.value[len(series) * 2 // 5 :]
-    return bool(
-        np.ptp(late) < 0.03 * series.last and (len(series) < 12 or guessing_among(series.last, 0.003) is not None)
-    )
+def _guessing(seen: Facts) -> bool:
+    """Whether a loss stands at ln C: by a three-hundredth of it, or, in a dozen points or fewer, by a fiftieth.
+
+    Stands: it has not moved by more than 3 % in its last three fifths. Where both losses were logged, both stand there.
+    """
+    for series in (seen.train, seen.evals):
+        within = 0.02 if len(series) <= 12 else 0.003
+        late = series.value[len(series) * 2 // 5 :]
+        moved = np.ptp(late) > 0.03 * series.last if len(late) else False
+        if 0 < len(series) < 4 or moved or (len(series) and guessing_among(series.last, within) is None):
+            return False
+    return len(seen.main) >= 4
 
 
 def _flat_share(series: Series) -> float:

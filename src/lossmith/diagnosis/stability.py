@@ -15,6 +15,7 @@ from lossmith.runs import Run
 PALM = "https://arxiv.org/abs/2204.02311 (PaLM, section 5.1)"
 PLAYBOOK = "https://github.com/google-research/tuning_playbook"
 CLIPPED = "https://github.com/huggingface/transformers (Trainer logs a NaN loss as 0.0)"
+FEW = 8  # points below which a curve's noise is not known
 SHORT = 30  # points below which a curve's own tail is not known
 
 
@@ -79,7 +80,7 @@ def _too_high(
     rest = series.value - expected
     level = np.maximum(np.abs(expected), 0.2 * abs(series.first) if count else 0.0)
     if count < SHORT:
-        least = np.maximum(short_rise * level, 4 * series.noise if count >= 8 else 0.0)
+        least = np.maximum(short_rise * level, 6 * series.noise) if count >= FEW else 2 * short_rise * level
     else:
         relative = (rest / level)[_settled(count) :]
         least = level * max(rise, sigmas * spread(relative), tail * float(np.max(-relative, initial=0.0)))
@@ -153,10 +154,11 @@ def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[F
         return
     best = series.best
     low, end = float(series.smooth[best]), series.last
-    noise = series.noise if len(series) >= SHORT else 0.0
+    noise = series.noise if len(series) >= FEW else 0.0
     scale = max(abs(low), 0.1 * abs(series.first))
     need = rise if len(series) >= SHORT else 2 * rise
-    if end - low > need * scale and end - low > sigmas * noise:
+    fell = len(series) < SHORT and best > 0 and end <= np.max(series.value[:best])  # few points, and it began higher
+    if end - low > need * scale and end - low > sigmas * noise and not fell:
         evidence = {"best": low, "best_step": float(series.step[best]), "last": end, "noise": noise}
         yield Finding(
             "diverged", "error", series.raw.name, int(series.step[best]), int(series.step[-1]), evidence, 0.9, PLAYBOOK
@@ -216,7 +218,7 @@ def _oscillating(series: Series, swing: float, window: int = 6) -> Seen | None:
     moves = np.lib.stride_tricks.sliding_window_view(np.diff(series.value[:LONG]), window)
     turns = (np.diff(np.sign(moves), axis=1) != 0).sum(axis=1)
     wild = (np.quantile(np.abs(moves), 0.25, axis=1) > swing * abs(series.first)) & (turns >= 2)
-    if not wild.any() or np.max(series.value) < 3 * abs(series.first):
+    if wild.sum() < 2 or np.max(series.value) < 3 * abs(series.first):
         return None
     at = np.flatnonzero(wild)
     if np.min(series.smooth[: at[0] + 1]) < 0.7 * series.first:  # it had learned before: that is divergence
@@ -235,7 +237,7 @@ def _rising(seen: Facts, series: Series, rise: float) -> Seen | None:
     if above.sum() < max(2, len(early) // 3) or np.min(early[: int(np.argmax(above))], initial=first) < 0.9 * first:
         return None
     peak = int(np.argmax(early))
-    if early[peak] - first < 5 * min(series.noise, spread(np.diff(series.value))) and len(series) >= SHORT:
+    if early[peak] - first < 5 * spread(np.diff(series.value)) / 2**0.5 and len(series) >= FEW:
         return None
     return "rising", 0, peak, {"first": first, "highest": float(early[peak])}, 0.8
 

@@ -52,7 +52,8 @@ class Watch:
     def _due(self, row: Mapping[str, Any]) -> bool:
         count = max((len(self._rows[name]) for name in ("loss", "eval_loss") if name in self._rows), default=0)
         broken = any(
-            name in row and not abs(parse_number(row[name]) or 0.0) < float("inf") for name in ("loss", "eval_loss")
+            name in row and not abs(parse_number(row[name]) or 0.0) < float("inf")
+            for name in ("loss", "eval_loss", "grad_norm")
         )
         if not (broken or "eval_loss" in row or count >= self._next):
             return False
