@@ -20,9 +20,10 @@ class Finding:
     `curve`, `start` and `stop` say where (steps as logged), `evidence` holds the numbers that show it, `sure` how sure
     the check is (0 to 1), `source` where the rule comes from. `kind` picks the wording where a check has several.
 
-    >>> finding = Finding("nan", "error", "loss", 3010, 3060, {"step": 3010, "count": 6, "last_finite": 4.25}, 1, "",
-    "final") >>> finding.message
-    'The loss is not a number from step 3,010 on (6 points); its last finite value was 4.25.'
+    >>> seen = {"step": 3010, "count": 6, "last_finite": 4.25}
+    >>> finding = Finding("nan", "error", "loss", 3010, 3060, seen, kind="final")
+    >>> finding.message
+    'The training loss is not a number from step 3,010 on (6 points); its last finite value was 4.25.'
     """
 
     check: str
