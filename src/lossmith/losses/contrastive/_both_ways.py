@@ -44,7 +44,7 @@ def _forward(queries: Tensor, keys: Tensor, want: list[bool], max_memory: int | 
     with torch.autocast(queries.device.type, enabled=False):
         Stream(queries, keys, max_memory=max_memory).run(first)
         columns_lse = columns[0] + columns[1].log()
-        at = (queries * keys[:n]).sum(1)
+        at = torch.bmm(queries[:, None, :], keys[:n, :, None])[:, 0, 0]  # no N×D between, as the sum of products has
         value = (sums + (tops - at) + columns[1].log() + (columns[0] - at)).sum() / 2
         walk = Stream(queries, keys, want=(want[0], want[1], False), max_memory=max_memory)
         if any(want):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lossmith.errors import InputError
 from lossmith.losses._items import same_shape, wide
+from lossmith.losses.linear_cross_entropy._stream import spans
+
+PIECE_ROWS = 1024
 
 
-def unit(x: Tensor) -> Tensor:
-    """Return the rows of `x` [..., D] divided by their length, in float32 or wider.
+def unit(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """Return the rows of `x` [..., D] divided by their length, times a scale, in float32 or wider.
 
     A zero row stays zero and gets no gradient: its direction is undefined, and a small number in the denominator would
     turn that into a slope of 1e12. Zero is what no entry of reaches the root of the smallest normal number (1e-19 in
@@ -22,12 +26,59 @@ def unit(x: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    x = wide(x)
+    found: Tensor = _Unit.apply(wide(x), scale)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Unit(torch.autograd.Function):
+    """Keeps nothing but `x` for the backward pass: beside large batches every copy of the embeddings would count."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float | Tensor) -> Tensor:
+        ctx.scale = scale if not isinstance(scale, Tensor) else None
+        ctx.save_for_backward(x, *([scale] if isinstance(scale, Tensor) else []))
+        if not _in_pieces(x):
+            return _direction(x)[0] * scale
+        out = torch.empty_like(x)
+        for rows in spans(0, len(x), PIECE_ROWS):
+            out[rows] = _direction(x[rows])[0] * scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, *rest = ctx.saved_tensors
+        scale = rest[0] if rest else ctx.scale
+        if not _in_pieces(x) or torch.is_grad_enabled():  # a second derivative was asked for
+            found, along = _pulled_back(x, scale, grad)
+            return found, along if rest else None
+        out, total = torch.empty_like(x), x.new_zeros(())
+        for rows in spans(0, len(x), PIECE_ROWS):
+            out[rows], along = _pulled_back(x[rows], scale, grad[rows])
+            total += along
+        return out, total if rest else None
+
+
+def _in_pieces(x: Tensor) -> bool:
+    """Whether to go through the rows of `x` piece by piece, whose intermediate results stay small, and in the cache."""
+    return x.ndim == 2 and len(x) > PIECE_ROWS and not torch.compiler.is_compiling()
+
+
+def _pulled_back(x: Tensor, scale: float | Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of x, and that of the scale, from that of scale·x/|x|."""
+    direction, slope = _direction(x)
+    along = (grad * direction).sum(-1, keepdim=True)
+    return (grad - direction * along) * (slope * scale), along.sum()
+
+
+def _direction(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of length 1 and 1/length [..., 1]; zeros for zero rows."""
     largest = x.detach().abs().amax(-1, keepdim=True)
     zero = largest < torch.finfo(x.dtype).tiny ** 0.5
+    inverse = torch.where(zero, 0.0, 1 / largest)
     # Divided by the largest entry first, so that no square overflows or vanishes; as a constant: the length cancels it.
-    x = torch.where(zero, 0.0, x / torch.where(zero, 1.0, largest))
-    return x / torch.where(zero, 1.0, x.square().sum(-1, keepdim=True)).sqrt()
+    near = x * inverse
+    length = torch.where(zero, 1.0, near.square().sum(-1, keepdim=True)).sqrt()
+    return near / length, inverse / length
 
 
 def check_scalar(name: str, value: float | Tensor, *, above_zero: bool = True) -> None:

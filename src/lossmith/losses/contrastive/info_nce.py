@@ -67,7 +67,7 @@ def info_nce(
         raise InputError("key_labels needs labels, the queries' own")
     check_pairs(queries, keys, weights, ids)
     if weights is None and ids is None and not within and len(queries):  # everyone is there: nothing to mask
-        q, k = unit(queries) / temperature, unit(keys)
+        q, k = unit(queries, 1 / temperature), unit(keys)
         return both_ways_total(q, k, max_memory) if symmetric else _all_keys(q, k, None, None, max_memory)
     rows = aligned("info_nce", queries, keys, temperature, weights, ids, max_memory)
     return rows(symmetric=symmetric, within=within)
@@ -102,7 +102,7 @@ def _one_way(
     wide = unit(queries[:0]).dtype
     w = queries.new_ones(len(queries), dtype=wide) if weights is None else weights.detach().to(wide)
     w = torch.where(marks != IGNORED, w, 0)
-    q, k = unit(blank(queries, w != 0)) / temperature, unit(keys)
+    q, k = unit(blank(queries, w != 0), 1 / temperature), unit(keys)
     if key_labels is None:
         return _all_keys(q, k, marks.clamp_min(0), w, max_memory)
     pairs = Pairs(torch.zeros_like(marks), marks, key_labels, torch.ones_like(key_labels, dtype=torch.bool))
