@@ -37,12 +37,12 @@ GRID: dict[str, dict[str, tuple[float, ...]]] = {
 Case = tuple[str, set[str], Run]
 
 
-def load(folder: Path) -> list[Case]:
+def load(folder: Path, files: str = "dev") -> list[Case]:
     """Return (source, labels, run) of every labelled curve."""
     cases = []
     with (folder / "labels.tsv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            path = folder / "dev" / row["file"]
+            path = folder / files / row["file"]
             if path.is_file():
                 data = json.loads(path.read_text(encoding="utf-8"))
                 labels = {ALIAS.get(name, name) for name in row["label"].replace("/", "+").split("+")}
@@ -121,6 +121,11 @@ def main() -> None:
     basis = {"runs": len(cases), "sources": len({source for source, _, _ in cases}), "normal_runs": normal}
     row = {"what": "lossmith", "f1": ours, "false_alarms": false_alarms(cases, findings)}
     keep("diagnosis_curves", basis | row)
+    made = load(Path(__file__).parents[1] / "tests" / "runs" / "pathological", "")
+    said = [diagnose(run) for _, _, run in made]
+    row = {"what": "lossmith, on runs trained badly on purpose (tests/runs/pathological)", "runs": len(made)}
+    row |= {"f1": scores(made, [{found.check for found in each} for each in said])}
+    keep("diagnosis_curves", row | {"false_alarms": false_alarms(made, said)})
     verdicts, choices = cross_validated(cases)
     held_out = {
         "what": "lossmith, thresholds chosen on the other sources",
@@ -129,7 +134,7 @@ def main() -> None:
     }
     keep("diagnosis_curves", basis | held_out)
     for name, rule in RULES.items():
-        said = [rule(run) for _, _, run in cases]
+        theirs = [rule(run) for _, _, run in cases]
         claimed = {
             check: score for check, score in scores(cases, said).items() if any(check in found for found in said)
         }

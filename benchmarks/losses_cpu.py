@@ -254,8 +254,54 @@ def _pairs(count: int, way: str) -> dict[str, float]:
     }
 
 
+def contrastive_peers(rounds: int) -> None:
+    """info_nce of 4,096 pairs, one way, against other libraries' on the same embeddings, those that are installed."""
+    torch.manual_seed(0)
+    queries, keys = (torch.randn(4_096, 256, requires_grad=True) for _ in range(2))
+    leaves = [queries, keys]
+    contestants = {"lossmith": stepped(lambda: info_nce(queries, keys).mean(), leaves)}
+    value = {"lossmith": float(info_nce(queries, keys).mean())}
+    for name, loss in _contrastive_peers(queries, keys).items():
+        value[name] = float(loss())
+        contestants[name] = stepped(loss, leaves)
+    seconds = turns(contestants, rounds)
+    ratios = {name: round(seconds["lossmith"] / found, 3) for name, found in seconds.items()}
+    keep("losses_cpu", {"case": "contrastive peers", "pairs": 4_096, "width": 256, "symmetric": False,
+                        "unit": "CPU seconds; ratios: lossmith / theirs", "ratios": ratios, "seconds": seconds,
+                        "loss_nats": value, "rounds": rounds})  # fmt: skip
+
+
+def _contrastive_peers(queries: Tensor, keys: Tensor) -> dict[str, Callable[[], Tensor]]:
+    found: dict[str, Callable[[], Tensor]] = {}
+    try:
+        from sentence_transformers.losses import CachedMultipleNegativesRankingLoss as Cached
+    except ImportError:
+        pass
+    else:
+        for size in (32, 512):
+            cached = Cached(torch.nn.Identity(), scale=20.0, mini_batch_size=size)
+
+            def cached_loss(cached: Any = cached) -> Tensor:
+                # with_backward makes the gradients of its leaves itself, a mini-batch at a time: that is what it is for
+                reps = [[x.detach().requires_grad_()] for x in (queries, keys)]
+                loss = cached.calculate_loss(reps, with_backward=True)
+                for leaf, (rep,) in zip((queries, keys), reps, strict=True):
+                    leaf.grad = rep.grad
+                return loss.detach() + 0 * (queries[0, 0] + keys[0, 0])  # what `stepped` asks for is made already
+
+            found[f"sentence-transformers cached, mini-batch {size}"] = cached_loss
+    try:
+        from pytorch_metric_learning.losses import NTXentLoss
+    except ImportError:
+        pass
+    else:
+        ntxent, own = NTXentLoss(temperature=0.05), torch.arange(len(queries))
+        found["pytorch-metric-learning NTXentLoss"] = lambda: ntxent(queries, own, ref_emb=keys, ref_labels=own)
+    return found
+
+
 CASES = {"linear": linear, "filter": filtered, "memory": memory, "error": error, "masked": masked,
-         "contrastive": contrastive}  # fmt: skip
+         "contrastive": contrastive, "contrastive_peers": contrastive_peers}  # fmt: skip
 
 
 def main() -> None:

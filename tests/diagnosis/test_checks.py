@@ -234,3 +234,17 @@ def test_real_labelled_curves() -> None:
     normal = [(labels, said) for (_, labels, _), said in zip(cases, found, strict=True) if "normal" in labels]
     alarms = [f.check for labels, said in normal for f in said if f.severity != "info" and f.check not in labels]
     assert len(alarms) <= 0.03 * len(normal)
+
+
+def test_runs_that_were_really_trained_badly() -> None:
+    """Labelled by eye before the checks were tried on them; some look normal although something was wrong."""
+    cases = labelled(PATHOLOGICAL, PATHOLOGICAL)
+    assert len(cases) > 40
+    found = [(labels, names(diagnose(run)), diagnose(run)) for _, labels, run in cases]
+    scores = []
+    for check in ("overfit", "lr_too_large", "diverged", "nan", "spike", "plateau"):
+        hits = sum(check in labels and check in said for labels, said, _ in found)
+        scores.append(2 * hits / sum((check in labels) + (check in said) for labels, said, _ in found))
+    assert sum(scores) / len(scores) >= 0.85
+    normal = [(labels, every) for labels, _, every in found if "normal" in labels]
+    assert not [f.check for labels, every in normal for f in every if f.severity != "info" and f.check not in labels]

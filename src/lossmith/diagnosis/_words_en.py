@@ -51,6 +51,11 @@ ENGLISH: dict[str, tuple[str, str]] = {
         "Lower learning_rate to a tenth (fine-tuning often needs 1e-5 to 5e-5 for all weights, 1e-4 to 3e-4 for LoRA) and lengthen "
         "warmup_steps.",
     ),
+    "lr_too_large.restless": (
+        "While the learning rate is up the training loss stands near {level} and the eval loss scatters by {eval_scatter_percent}: "
+        "the steps are too large to settle.",
+        "Lower learning_rate to a third or a tenth. Where the loss falls as soon as the schedule lowers the rate, that is the proof.",
+    ),
     "lr_too_large.dead": (
         "The {curve} fell from {first} to exactly ln {classes} = {level} and has not moved since: the outputs no longer depend on the "
         "input, which a too large learning rate does in its first steps.",

@@ -41,6 +41,10 @@ CHINESE: dict[str, tuple[str, str]] = {
         "学习率升高时{curve}不降反升，从 {first} 到 {highest}：学习率过大。",
         "把 learning_rate 降到十分之一（全参数微调常用 1e-5 到 5e-5,LoRA 常用 1e-4 到 3e-4），并加长 warmup_steps。",
     ),
+    "lr_too_large.restless": (
+        "学习率高的时候训练损失停在 {level} 附近，验证损失上下波动 {eval_scatter_percent}：步子太大，无法收敛。",
+        "把 learning_rate 降到三分之一或十分之一。如果调度一降低学习率损失就下降，那就是证明。",
+    ),
     "lr_too_large.dead": (
         "{curve}从 {first} 降到恰好 ln {classes} = {level} 后再没有动过：输出不再依赖输入，过大的学习率在最初几步就会造成这种情况。",
         "把 learning_rate 降到十分之一并增加 warmup_steps；检查激活值是否全为零（ReLU 死亡）。",

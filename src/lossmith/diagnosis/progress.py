@@ -56,7 +56,7 @@ def _still(seen: Facts, fall: float, unproven: float, errors: float) -> str | No
     quiet = not proven or series.noise < unproven / 3 * level
     if part < fall and len(rest) >= 4 and quiet and series.value[0] - rest.last < 0.1 * level:
         return "none"
-    if part < unproven and not proven and len(rest) >= 5:
+    if part < unproven and not proven and len(rest) >= 5 and series.value[0] - rest.last < 0.5 * level:
         return "noise"
     if _guessing(seen):
         return "guessing"
@@ -68,10 +68,14 @@ def _guessing(seen: Facts) -> bool:
 
     Stands: it has not moved by more than 3 % in its last three fifths. Where both losses were logged, both stand there.
     """
+    late = seen.evals.value[len(seen.evals) // 5 :]
+    if len(late) >= 8 and guessing_among(seen.evals.last, 0.003) is not None and np.ptp(late) < 0.02 * seen.evals.last:
+        return True  # whatever the training loss does: order or memory, nothing that holds elsewhere
     for series in (seen.train, seen.evals):
         within = 0.02 if len(series) <= 12 else 0.003
         late = series.value[len(series) * 2 // 5 :]
-        moved = np.ptp(late) > 0.03 * series.last if len(late) else False
+        falling = len(late) >= 8 and series.part(len(series) * 2 // 5).trend()[1] < -3
+        moved = falling or (np.ptp(late) > 0.03 * series.last if len(late) else False)
         if 0 < len(series) < 4 or moved or (len(series) and guessing_among(series.last, within) is None):
             return False
     return len(seen.main) >= 4
@@ -139,7 +143,8 @@ def slow(run: Run, *, rate: float = 1e-5, straight: float = 0.985) -> Iterator[F
     """
     seen = facts(run)
     series = seen.main
-    if len(seen.lr) and np.max(seen.lr.value) <= rate and any(plateau(run)):
+    hardly = any(plateau(run)) or (seen.from_the_start and abs(series.first - series.last) < 0.05 * abs(series.last))
+    if len(seen.lr) and np.max(seen.lr.value) <= rate and len(series) >= 8 and hardly:
         evidence = {"learning_rate": float(np.max(seen.lr.value)), "first": series.first, "last": series.last}
         yield Finding(
             "slow",
@@ -214,7 +219,8 @@ def too_short(run: Run, *, points: int = 7) -> Iterator[Finding]:
     """Find logs too short to judge: `points` points or fewer, of whatever kind there are most."""
     seen = facts(run)
     count = max(len(seen.train), len(seen.evals))
-    if 0 < count <= points and seen.from_the_start:
+    whole = np.isfinite(seen.main.raw.value[-1:]).all()
+    if 0 < count <= points and seen.from_the_start and whole:
         series = seen.main
         evidence = {"train_points": float(len(seen.train)), "eval_points": float(len(seen.evals))}
         yield Finding(

@@ -25,29 +25,35 @@ def lr_drop(run: Run, *, cut: float = 0.3, bend: float = 1.5) -> Iterator[Findin
     and the loss falls `bend` times as fast after as before.
     """
     seen = facts(run)
-    series = seen.train
-    rate = seen.lr_at(series)
+    for series in (seen.train, seen.evals):
+        found = _bend(series, seen.lr_at(series), cut, bend)
+        if found is not None:
+            yield found
+            return
+
+
+def _bend(series: Series, rate: Floats | None, cut: float, bend: float) -> Finding | None:
     if rate is None or len(series) < 12:
-        return
+        return None
     at = _first_cut(rate, cut)
     if at is None or not 4 <= at <= len(series) - 4:
-        return
+        return None
     width = min(at, len(series) - at, max(4, len(series) // 8))
     smooth = series.smooth
     before = smooth[at - width] - smooth[at - 1]
     after = smooth[at - 1] - smooth[min(len(series) - 1, at + width - 1)]
-    if after <= max(bend * before, series.noise / 2):
-        return
+    if after <= max(bend * before, 3 * series.noise / width**0.5):
+        return None
     evidence = {
         "step": float(series.step[at]),
         "rate_before": float(rate[at - 1]),
         "rate_after": float(rate[min(len(rate) - 1, at + width)]),
     }
     evidence |= {"fall_before": float(before), "fall_after": float(after)}
-    yield Finding(
+    return Finding(
         "lr_drop",
         "info",
-        "loss",
+        series.raw.name,
         int(series.step[at]),
         int(series.step[min(len(series) - 1, at + width)]),
         evidence,

@@ -158,7 +158,8 @@ def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[F
     scale = max(abs(low), 0.1 * abs(series.first))
     need = rise if len(series) >= SHORT else 2 * rise
     fell = len(series) < SHORT and best > 0 and end <= np.max(series.value[:best])  # few points, and it began higher
-    if end - low > need * scale and end - low > sigmas * noise and not fell:
+    calm = len(seen.train) and len(seen.evals) >= 5 and seen.evals.last < 1.05 * np.min(seen.evals.value)
+    if end - low > need * scale and end - low > sigmas * noise and not (fell or calm):
         evidence = {"best": low, "best_step": float(series.step[best]), "last": end, "noise": noise}
         yield Finding(
             "diverged", "error", series.raw.name, int(series.step[best]), int(series.step[-1]), evidence, 0.9, PLAYBOOK
@@ -191,15 +192,19 @@ def lr_too_large(run: Run, *, swing: float = 0.5, rise: float = 0.2) -> Iterator
     "oscillating": six points in a row swing by `swing` of the first loss, up and down. "rising": near the start the
     loss rises by `rise` above where it began, and stays there, or falls only as the learning rate does. "dead": it fell
     from above ln C to exactly ln C and nothing moves any more, at a rate of 0.001 or more (or not logged).
+    "restless": while the rate is up the training loss stands still and the eval loss goes up and down, by more than the
+    averaging over a whole eval set lets a converging run do.
     """
     seen = facts(run)
     for series in (seen.train, seen.evals if not _learned(seen.train) else seen.train.part(0, 0)):
         found = _oscillating(series, swing) or _rising(seen, series, rise) or _dead(seen, series)
+        found = found or (_restless(seen) if series is seen.train else None)
         if found:
             kind, start, stop, evidence, sure = found
             evidence |= _rate(seen)
             where = int(series.step[start]), int(series.step[stop])
-            yield Finding("lr_too_large", "error", series.raw.name, *where, evidence, sure, PLAYBOOK, kind)
+            severity: Severity = "warning" if kind == "restless" else "error"
+            yield Finding("lr_too_large", severity, series.raw.name, *where, evidence, sure, PLAYBOOK, kind)
             return
 
 
@@ -256,6 +261,25 @@ def _dead(seen: Facts, series: Series, rate: float = 1e-3, still: float = 1e-3) 
         return None
     evidence = {"first": float(series.value[0]), "level": level, "classes": float(classes)}
     return "dead", len(series) // 2, len(series) - 1, evidence, 0.6
+
+
+def _restless(seen: Facts, fall: float = 0.08, wiggle: float = 0.006) -> Seen | None:
+    """At high rates the loss falls by less than `fall`, and evals scatter by `wiggle` about their trend."""
+    train, start = seen.train, len(seen.train) // 10
+    rate = seen.lr_at(train)
+    high = np.arange(start, len(train)) if rate is None else np.flatnonzero(rate >= 0.5 * np.max(rate, initial=0.0))
+    if len(train) < SHORT or len(high) < 20:
+        return None
+    phase = train.part(max(start, int(high[0])), int(high[-1]) + 1)
+    evals = seen.evals.value[(seen.evals.step >= phase.step[0]) & (seen.evals.step <= phase.step[-1])]
+    if len(phase) < 20 or len(evals) < 8:
+        return None
+    scatter = spread(np.diff(evals)) / 2**0.5 / max(float(np.median(evals)), 1e-12)
+    falls = evals[:3].mean() - evals[-3:].mean() > 4 * scatter * evals.mean()
+    if falls or -phase.trend()[0] > fall * abs(phase.last) or scatter < wiggle or train.first < 1.1 * phase.last:
+        return None
+    evidence = {"level": phase.last, "eval_scatter": scatter, "eval_points": float(len(evals))}
+    return "restless", max(start, int(high[0])), int(high[-1]), evidence, 0.7
 
 
 def _rate(seen: Facts) -> dict[str, float]:
