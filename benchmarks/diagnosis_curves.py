@@ -136,7 +136,7 @@ def main() -> None:
     for name, rule in RULES.items():
         theirs = [rule(run) for _, _, run in cases]
         claimed = {
-            check: score for check, score in scores(cases, said).items() if any(check in found for found in said)
+            check: score for check, score in scores(cases, theirs).items() if any(check in found for found in theirs)
         }
         against = {check: ours[check] for check in claimed}
         keep("diagnosis_curves", basis | {"what": name, "f1": claimed, "lossmith": against})

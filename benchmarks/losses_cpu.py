@@ -296,7 +296,7 @@ def _contrastive_peers(queries: Tensor, keys: Tensor) -> dict[str, Callable[[], 
         pass
     else:
         ntxent, own = NTXentLoss(temperature=0.05), torch.arange(len(queries))
-        found["pytorch-metric-learning NTXentLoss"] = lambda: ntxent(queries, own, ref_emb=keys, ref_labels=own)
+        found["pytorch-metric-learning NTXentLoss"] = lambda: ntxent(queries, own, ref_emb=keys, ref_labels=own.clone())
     return found
 
 

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lossmith.diagnosis import compare, diagnose
+    from lossmith.diagnosis.forecast import forecast
+    from lossmith.runs import read
     from lossmith.total import Total
     from lossmith.train import train as train
     from lossmith.train.handle import TrainedRun, load_run
@@ -18,10 +21,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Total": "lossmith.total",
     "TrainedRun": "lossmith.train.handle",
+    "compare": "lossmith.diagnosis",
+    "diagnose": "lossmith.diagnosis",
+    "forecast": "lossmith.diagnosis.forecast",
     "load_run": "lossmith.train.handle",
+    "read": "lossmith.runs",
 }
 
-__all__ = ["Total", "TrainedRun", "load_run", "train"]
+__all__ = ["Total", "TrainedRun", "compare", "diagnose", "forecast", "load_run", "read", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,9 @@ class Curve:
 class Run:
     """Hold what is known of a run: where it was read, which tool wrote it, its curves by name, its configuration.
 
+    `config["step_unit"]` says what a step is ("step", "epoch", "row", "iteration"); `notes` say in whole sentences what
+    had to be understood to read it.
+
     >>> Run("runs/a", "lossmith", {"loss": Curve.of("loss", [(1, 5.0)])}).curves["loss"].value
     array([5.])
     """
@@ -63,3 +66,4 @@ class Run:
     tool: str
     curves: dict[str, Curve]
     config: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
