@@ -1,4 +1,4 @@
-"""Run every benchmark (make bench); rows go to benchmarks/results/. About half an hour on two quiet cores."""
+"""Run every benchmark (make bench); rows go to benchmarks/results/. About an hour on two quiet cores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ ALL = (
     "memory_tokenize.py --save",
     "losses_cpu.py",
     "cuda_linear_cross_entropy.py",
+    "hf_models.py",
+    "hf_fused.py",
+    "read_speed.py --big",
+    "diagnosis_curves.py",
+    "forecast_backtest.py",
 )
 
 

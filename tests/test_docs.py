@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -21,9 +22,11 @@ from lossmith.models.presets import PRESETS
 from lossmith.train.config import TrainConfig, option
 
 ROOT = Path(__file__).resolve().parents[1]
-ENGLISH = ["README.md", "docs/data.md", "docs/training.md", "docs/numbers.md", "docs/losses.md"]
+ENGLISH = ["README.md"]
+ENGLISH += [f"docs/{page}.md" for page in ("data", "training", "numbers", "losses", "reading", "integrations")]
 PAGES = [*ENGLISH, *(page.replace(".md", ".zh.md") for page in ENGLISH)]
 EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+GOLDEN = ROOT / "tests" / "runs" / "golden"
 SKIP = "<!-- test: skip -->"
 FENCE = re.compile(rf"({re.escape(SKIP)}\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 SHORT = ["--sample-tokens", "4", "--eval-max-tokens", "256"]
@@ -71,6 +74,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "latin.txt").write_bytes("café latin".encode("latin-1"))
     (tmp_path / "one.txt").write_text("x", encoding="utf-8")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    shutil.copy(GOLDEN / "hf_trainer" / "trainer_state.json", tmp_path)
+    (tmp_path / "logs").mkdir()
+    for name, low in (("a", 2.0), ("b", 2.5)):
+        rows = "".join(f"{step},{low + 5 * step**-0.5}\n" for step in range(1, 200))
+        (tmp_path / "logs" / f"{name}.csv").write_text(f"step,loss\n{rows}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     return tmp_path
@@ -101,10 +109,11 @@ def test_commands_run_as_written(page: str, desk: Path) -> None:
         run_line(line)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/numbers.md", "docs/losses.md"])
+@pytest.mark.parametrize("page", [page for page in ENGLISH if page != "docs/data.md"])
 def test_python_runs_as_written(page: str, desk: Path) -> None:
     for block in to_run(page, "python"):
-        code = re.sub(r"max_steps=\d+", "max_steps=2, sample_tokens=4, eval_max_tokens=256", block.text)
+        short = r"\1max_steps=2, sample_tokens=4, eval_max_tokens=256"
+        code = re.sub(r"(lossmith\.train\([^()]*)max_steps=\d+", short, block.text)
         exec(compile(code, page, "exec"), {"__name__": "__main__"})
 
 
@@ -131,7 +140,7 @@ def test_both_languages_say_the_same(page: str) -> None:
 
 @pytest.mark.parametrize("language", ["", ".zh"])
 def test_everything_is_mentioned(language: str) -> None:
-    text = "".join(read(f"docs/{page}{language}.md") for page in ("training", "data", "losses"))
+    text = "".join(read(f"docs/{page}{language}.md") for page in ("training", "data", "losses", "reading"))
     ways = {field.name: option(field.name) for field in fields(TrainConfig) if field.name != "inputs"}
     assert [name for name in ways.values() if not re.search(rf"{name}(?![\w-])", text)] == []
     assert [name for name in lossmith.__all__ if f"lossmith.{name}" not in text] == []

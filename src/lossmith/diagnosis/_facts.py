@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.diagnosis._finding import Finding
 from lossmith.diagnosis._series import Floats, Series
 from lossmith.runs import Curve, Run
 
@@ -72,6 +74,12 @@ class Facts:
 def facts(run: Run) -> Facts:
     """Return the facts of a run, worked out once."""
     return Facts(run)
+
+
+@lru_cache(maxsize=64)
+def found_by(check: Callable[[Run], Iterable[Finding]], run: Run) -> tuple[Finding, ...]:
+    """Return the findings of a check, with its own thresholds, worked out once: some checks ask what others found."""
+    return tuple(check(run))
 
 
 def honest_zeros(run: Run) -> Curve | None:

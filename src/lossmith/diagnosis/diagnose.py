@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from lossmith.diagnosis import generalization, progress, schedule, stability
-from lossmith.diagnosis._facts import facts
+from lossmith.diagnosis._facts import facts, found_by
 from lossmith.diagnosis._finding import Check, Finding
 from lossmith.diagnosis._resolve import resolved
+from lossmith.diagnosis.progress import PLAYBOOK
+from lossmith.plugins import load
 from lossmith.runs import Run
 
-CHECKS: dict[str, Check] = {
-    check.__name__: check
-    for check in (
-        stability.nan,
-        stability.diverged,
-        stability.lr_too_large,
-        stability.spike,
-        generalization.overfit,
-        generalization.suspiciously_low,
-        generalization.epoch_staircase,
-        generalization.train_val_gap,
-        progress.plateau,
-        progress.initial_plateau,
-        progress.slow,
-        progress.still_falling,
-        progress.too_short,
-        progress.noisy,
-        schedule.lr_drop,
-        schedule.loss_scale,
-        schedule.resume_jump,
-        schedule.wrong_initial_loss,
-    )
-}
+BUILT_IN = (
+    *(f"stability:{name}" for name in ("nan", "diverged", "lr_too_large", "spike")),
+    *(f"generalization:{name}" for name in ("overfit", "suspiciously_low", "epoch_staircase", "train_val_gap")),
+    *(f"progress:{name}" for name in ("plateau", "initial_plateau", "slow", "still_falling", "too_short", "noisy")),
+    *(f"schedule:{name}" for name in ("lr_drop", "loss_scale", "resume_jump", "wrong_initial_loss")),
+)
+CHECKS: dict[str, Check]
+BROKEN: dict[str, str]  # plugins that could not be loaded, and why
+CHECKS, BROKEN = load("lossmith.checks", [f"lossmith.diagnosis.{name}" for name in BUILT_IN])
 
 
 def diagnose(run: Run) -> list[Finding]:
@@ -46,7 +33,7 @@ def diagnose(run: Run) -> list[Finding]:
     """
     if not len(facts(run).main.raw):
         return []
-    found = resolved(finding for check in CHECKS.values() for finding in check(run))
+    found = resolved(finding for check in CHECKS.values() for finding in found_by(check, run))
     if any(finding.severity != "info" for finding in found):
         return found
     return [*_normal(run), *found]
@@ -66,4 +53,4 @@ def _normal(run: Run) -> list[Finding]:
         "points": float(len(series)),
     }
     where = int(series.step[0]), int(series.step[-1])
-    return [Finding("normal", "info", series.raw.name, *where, evidence, 0.8, progress.PLAYBOOK)]
+    return [Finding("normal", "info", series.raw.name, *where, evidence, 0.8, PLAYBOOK)]

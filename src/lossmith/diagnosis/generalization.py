@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lossmith.diagnosis._facts import Facts, facts
+from lossmith.diagnosis._facts import Facts, facts, found_by
 from lossmith.diagnosis._finding import Finding, Severity
 from lossmith.diagnosis._series import Floats, Series, running_median, spread
 from lossmith.runs import Run
@@ -76,7 +76,7 @@ def train_val_gap(run: Run, *, ratio: float = 2.0) -> Iterator[Finding]:
     """
     seen = facts(run)
     found = rise_from_lowest(seen.evals)
-    if found is None or len(seen.train) < 3 or any(overfit(run)):
+    if found is None or len(seen.train) < 3 or found_by(overfit, run):
         return
     low, last = found[1:]
     if seen.train.last <= 0 or last < ratio * seen.train.last or last > 1.2 * low:

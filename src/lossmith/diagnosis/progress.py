@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lossmith.diagnosis._facts import Facts, facts
+from lossmith.diagnosis._facts import Facts, facts, found_by
 from lossmith.diagnosis._finding import Finding, Severity
 from lossmith.diagnosis._series import Series, guessing_among, spread
 from lossmith.diagnosis.generalization import overfit
@@ -28,7 +28,7 @@ def plateau(run: Run, *, fall: float = 0.015, unproven: float = 0.15, errors: fl
     """
     seen = facts(run)
     series = seen.main
-    if len(series) < 2 or any(diverged(run)):
+    if len(series) < 2 or found_by(diverged, run):
         return
     kind = _still(seen, fall, unproven, errors)
     if kind is None:
@@ -98,7 +98,7 @@ def initial_plateau(run: Run, *, share: float = 0.1, within: float = 0.05, fall:
     if len(series) < 40:
         return
     smooth, count = series.smooth, len(series)
-    start = next((i for i in range(1, count // 3) if smooth[i] < smooth[0] and _stays(smooth, i, share, within)), None)
+    start = next((i for i in range(1, count // 8) if smooth[i] < smooth[0] and _stays(smooth, i, share, within)), None)
     if start is None:
         return
     level = float(smooth[start])
@@ -143,7 +143,9 @@ def slow(run: Run, *, rate: float = 1e-5, straight: float = 0.985) -> Iterator[F
     """
     seen = facts(run)
     series = seen.main
-    hardly = any(plateau(run)) or (seen.from_the_start and abs(series.first - series.last) < 0.05 * abs(series.last))
+    hardly = bool(found_by(plateau, run)) or (
+        seen.from_the_start and abs(series.first - series.last) < 0.05 * abs(series.last)
+    )
     if len(seen.lr) and np.max(seen.lr.value) <= rate and len(series) >= 8 and hardly:
         evidence = {"learning_rate": float(np.max(seen.lr.value)), "first": series.first, "last": series.last}
         yield Finding(
@@ -188,7 +190,7 @@ def still_falling(
     well.
     """
     seen = facts(run)
-    if any(overfit(run)):
+    if found_by(overfit, run):
         return
     for series in (seen.evals, seen.train):
         if len(series) < 5 or (series is seen.train and len(seen.evals) >= 5):

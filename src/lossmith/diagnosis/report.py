@@ -92,8 +92,8 @@ def findings_of(run: Run) -> list[Finding]:
 
 
 def _forecast(run: Run, findings: Sequence[Finding], steps: int | None, target: float | None) -> Forecast | None:
-    """Forecast a run that goes on as it does: none where it failed, or where its points are too few."""
-    if any(finding.check in ("nan", "diverged", "lr_too_large") for finding in findings):
+    """Forecast a run that goes on as it does: none where it failed or overfits, or where its points are too few."""
+    if any(finding.check in ("nan", "diverged", "lr_too_large", "overfit") for finding in findings):
         return None
     from lossmith.diagnosis.forecast import forecast
 
@@ -126,7 +126,7 @@ def _said(ahead: Forecast, run: Run, lang: str) -> str:
     """Say a forecast: the end where it lies ahead, what twice the steps would buy, and when a target is reached."""
     name = CURVES[lang].get(ahead.curve, ahead.curve)
     parts = []
-    if ahead.at_step > int(run.curves[ahead.curve].step[-1]):
+    if ahead.at_step > 1.02 * int(run.curves[ahead.curve].step[-1]):
         numbers = {"value": ahead.value, "low": ahead.low, "high": ahead.high, "level": 100 * ahead.level}
         parts.append(AHEAD[lang].format(curve=name, at=ahead.at_step, **numbers))
     parts.append(DOUBLED[lang].format(value=ahead.doubled.value, low=ahead.doubled.low, high=ahead.doubled.high))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.diagnosis._facts import Facts, facts
+from lossmith.diagnosis._facts import Facts, facts, found_by
 from lossmith.diagnosis._finding import Finding, Severity
 from lossmith.diagnosis._series import LONG, Floats, Series, guessing_among, spread, trailing_median
 from lossmith.runs import Run
@@ -164,7 +164,7 @@ def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[F
         yield Finding(
             "diverged", "error", series.raw.name, int(series.step[best]), int(series.step[-1]), evidence, 0.9, PLAYBOOK
         )
-    elif lost := [found for found in spike(run) if found.kind == "not_recovered"]:
+    elif lost := [found for found in found_by(spike, run) if found.kind == "not_recovered"]:
         evidence = {"best": lost[0].evidence["from"], "best_step": float(lost[0].start), "last": end, "noise": noise}
         yield Finding(
             "diverged", "error", series.raw.name, lost[0].start, int(series.step[-1]), evidence, 0.7, PLAYBOOK
