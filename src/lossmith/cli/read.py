@@ -173,7 +173,7 @@ def _show_rest(reading: Reading, console: Console) -> None:
         console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
     if len(reading.notes) > 12:
         console.print(Text(f"and {len(reading.notes) - 12} more notes (--json has them all)", style="dim"))
-    for skipped in reading.skipped[:8]:
+    for skipped in reading.skipped[:3]:
         console.print(Text(f"not read: {skipped.path}: {skipped.why}", style="dim"), soft_wrap=True)
-    if len(reading.skipped) > 8:
-        console.print(Text(f"and {len(reading.skipped) - 8} more files not read (--json has them all)", style="dim"))
+    if len(reading.skipped) > 3:
+        console.print(Text(f"and {len(reading.skipped) - 3} more files not read (--json has them all)", style="dim"))

@@ -18,7 +18,15 @@ from lossmith.pictures import Line, Panel
 from lossmith.pictures.panel import falls_early, thin
 from lossmith.runs import Run
 
-AXES = {"step": "", "tokens": "tokens", "time": "time"}
+AXES = ("step", "tokens", "time")
+CLOCKS = {  # columns that count time since the start, by what makes seconds of them
+    **dict.fromkeys(
+        ("seconds", "elapsed_seconds", "elapsed", "wall_time", "wall_clock", "_runtime", "runtime", "time"), 1.0
+    ),
+    **dict.fromkeys(("timestamp", "_timestamp", "train_time_s", "total_time"), 1.0),
+    **dict.fromkeys(("elapsed_hours", "system/elapsed_time_hours"), 3600.0),
+    "train_time": 1e-3,  # of modded-nanogpt, in milliseconds
+}
 GRID = 200  # places at which curves are compared
 
 
@@ -69,23 +77,26 @@ def compare(runs: Sequence[Run]) -> list[Standing]:
     curve = "eval_loss" if both else "loss"
     series = [facts(run).evals if both else facts(run).main for run in runs]
     out = []
-    for axis, name in AXES.items():
-        along = [_along(run, one, name) for run, one in zip(runs, series, strict=True)]
+    for axis in AXES:
+        along = [_along(run, one, axis) for run, one in zip(runs, series, strict=True)]
         if all(x is not None and len(x) for x in along):
             standing = _standing(axis, curve, [x for x in along if x is not None], [one.smooth for one in series])
             out += [standing] if standing is not None else []
     return out
 
 
-def _along(run: Run, series: Series, name: str) -> Floats | None:
-    """Return the places of a series' points on an axis: its steps, or a curve of the run at them."""
-    if not name:
+def _along(run: Run, series: Series, axis: str) -> Floats | None:
+    """Return the places of a series' points on an axis: its steps, its tokens, its seconds since the first point."""
+    if axis == "step":
         return series.step
-    other = Series.of(run.curves.get(name))
-    if len(other) < 2:
-        return None
-    found: Floats = np.interp(series.step, other.step, other.value)
-    return found
+    names = {"tokens": 1.0} if axis == "tokens" else CLOCKS
+    for name, factor in names.items():
+        other = Series.of(run.curves.get(name))
+        if len(other) >= 2 and np.all(np.diff(other.value) >= 0):  # what counts up; time per step does not
+            start = 0.0 if axis == "tokens" or "timestamp" not in name else float(other.value[0])
+            found: Floats = factor * (np.interp(series.step, other.step, other.value) - start)
+            return found
+    return None
 
 
 def _standing(axis: str, curve: str, along: list[Floats], losses: list[Floats]) -> Standing | None:
@@ -113,8 +124,8 @@ SAID = {
     "zh": "{axis}相同时 {leader} 领先（自 {since:,.6g} 起）：{at:,.6g} 处 {curve} 为 {loss:.4g}，领先 {lead:.3g}",
 }
 AXIS_NAMES = {
-    "en": {"step": "steps", "tokens": "tokens", "time": "time"},
-    "zh": {"step": "步数", "tokens": "词元数", "time": "时间"},
+    "en": {"step": "steps", "tokens": "tokens", "time": "time (seconds)"},
+    "zh": {"step": "步数", "tokens": "词元数", "time": "时间（秒）"},
 }
 
 

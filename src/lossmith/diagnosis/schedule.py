@@ -85,7 +85,8 @@ def wrong_initial_loss(run: Run, *, above: float = 1.15) -> Iterator[Finding]:
     series = seen.main
     if not len(series) or not seen.from_the_start:
         return
-    known = run.config.get("vocab_size")
+    data = run.config.get("data")  # of our own run.json
+    known = run.config.get("vocab_size", data.get("vocab_size") if isinstance(data, dict) else None)
     size = float(known) if isinstance(known, (int, float)) and known > 1 else float(LARGEST_VOCABULARY)
     nothing = float(np.log(size))
     first = float(series.value[0])
