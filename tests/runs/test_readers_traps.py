@@ -439,3 +439,15 @@ def test_the_first_of_several_evaluation_sets_stands_for_all(tmp_path: Path) -> 
     reading = read(write(tmp_path, "trainer_state.json", json.dumps(state)))
     assert (curve(reading, "eval_loss"), curve(reading, "eval_b_loss")) == ([(1, 4.0)], [(1, 3.0)])
     assert any("the eval loss is 'eval_a_loss'" in note for note in reading.notes)
+
+
+def test_chinese_names(tmp_path: Path) -> None:
+    log = "轮次 1 训练损失：5.1 验证损失：5.0\n轮次 2 训练损失：4.1 验证损失：4.0\n轮次 3 训练损失：3.1 验证损失：3.0\n"
+    (tmp_path / "日志.log").write_text(log, encoding="utf-8")
+    (tmp_path / "表.csv").write_text(
+        "步数,损失,验证损失,学习率\n1,5.1,5.0,0.1\n2,4.1,4.0,0.1\n3,3.1,3.0,0.1\n", encoding="utf-8"
+    )
+    for run in read(tmp_path):
+        assert run.curves["loss"].value.tolist() == [5.1, 4.1, 3.1]
+        assert run.curves["eval_loss"].value.tolist() == [5.0, 4.0, 3.0]
+        assert run.curves["loss"].step.tolist() == [1, 2, 3]

@@ -45,8 +45,28 @@ _CLOCK = frozenset({
     "hours", "gpu", "second", "tok",
 })  # fmt: skip
 
+CHINESE = {  # the longer before those they hold
+    "交叉熵损失": " cross entropy loss ", "平均损失": " average loss ", "损失值": " loss ", "损失": " loss ",
+    "交叉熵": " cross entropy ", "验证集": " val ", "验证": " val ", "测试集": " test ", "测试": " test ",
+    "评估": " eval ", "训练集": " train ", "训练": " train ", "迭代次数": " iteration ", "迭代": " iteration ",
+    "步数": " step ", "步骤": " step ", "步": " step ", "轮次": " epoch ", "轮数": " epoch ",
+    "周期": " epoch ", "轮": " epoch ", "学习率": " learning rate ", "梯度范数": " grad norm ",
+}  # fmt: skip
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W_]+(?:\.\d+)?")
+
+
+def english(text: str) -> str:
+    """Return a text with the Chinese names of steps, losses and rates in English.
+
+    >>> english("第 3 轮 训练损失:0.5").split()
+    ['第', '3', 'epoch', 'train', 'loss', ':0.5']
+    """
+    if not text.isascii():
+        for theirs, ours in CHINESE.items():
+            text = text.replace(theirs, ours)
+        text = re.sub(" +", " ", text)
+    return text
 
 
 @lru_cache(maxsize=4096)
@@ -55,7 +75,10 @@ def words(name: str) -> tuple[str, ...]:
 
     >>> words("train/CrossEntropyLoss"), words("Validation Loss"), words("val_loss")
     (('train', 'cross', 'entropy', 'loss'), ('validation', 'loss'), ('val', 'loss'))
+    >>> words("验证损失"), words("训练集学习率")
+    (('val', 'loss'), ('train', 'learning', 'rate'))
     """
+    name = english(name)
     return tuple("loss" if word == "losses" else word for word in _WORD.findall(_CAMEL.sub(" ", name).lower()))
 
 

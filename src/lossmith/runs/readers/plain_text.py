@@ -52,6 +52,8 @@ def _has_loss(row: Row) -> bool:
 
 def _rows(block: bytes) -> list[Row]:
     """One row a line that has a loss; one also for a line that only says where the run stands."""
+    if "损失".encode() in block:  # full-width colons as well
+        block = _names.english(block.decode("utf-8", "replace")).replace("：", ":").encode()
     if b"oss" not in block.replace(b"OSS", b"oss") and b"entropy" not in block:
         return []
     rows = []
