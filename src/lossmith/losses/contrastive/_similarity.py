@@ -134,6 +134,6 @@ def kept_pairs(queries: Tensor, keys: Tensor, weights: Tensor | None) -> tuple[T
 
 def pair_at(cosine: Tensor) -> tuple[Tensor, Tensor]:
     """Return a query [1, 2] and keys [2, 2]: its positive at this cosine, a negative at right angles. For pictures."""
-    c = float(cosine)
-    keys = torch.tensor([[c, math.sqrt(max(0.0, 1 - c * c))], [0.0, 1.0]], dtype=cosine.dtype)
-    return torch.tensor([[1.0, 0.0]], dtype=cosine.dtype), keys
+    right_angle = (1 - cosine * cosine).clamp_min(0).sqrt()
+    positive = torch.stack([cosine, right_angle])
+    return cosine.new_tensor([[1.0, 0.0]]), torch.stack([positive, cosine.new_tensor([0.0, 1.0])])
