@@ -13,14 +13,12 @@ from lossmith.pictures.terminal import braille
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import Tensor
 
     from lossmith.losses import LossSpec
 
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
 COLOURS = {"loss": "#2f6bdb", "gradient": "#d9670b"}
 POINTS = 199  # odd, so that 0 and 1/2 are among them
-STEP = 1e-5  # of the central difference
 
 
 @dataclass(frozen=True)
@@ -60,33 +58,17 @@ class Picture:
 
 
 def trace(spec: LossSpec) -> Picture | None:
-    """Return the picture of a loss, or None where it has none (a divergence depends on more than one number).
-
-    The gradient is autograd's; where a curve is made of plain numbers it is the central difference in float64.
-    """
+    """Return the picture of a loss, or None where it has none (a divergence depends on more than one number)."""
     if spec.curve is None or spec.picture is None:
         return None
-    import warnings
-
     import torch
 
     axis = AXES[spec.picture]
     x = torch.linspace(axis.low, axis.high, POINTS + 2, dtype=torch.float64)[1:-1]  # the ends are infinite
     at = torch.logit(x) if spec.picture == "probability" else x
-    inside = torch.sigmoid if spec.picture == "probability" else torch.clone
-
-    def loss(z: Tensor) -> Tensor:
-        assert spec.curve is not None
-        return spec.curve(inside(z))
-
     z = at.clone().requires_grad_()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of torch, where a curve takes the point as a plain number
-        value = loss(z)
-    if value.requires_grad:
-        (gradient,) = torch.autograd.grad(value.sum(), z)
-    else:
-        gradient = (loss(at + STEP) - loss(at - STEP)) / (2 * STEP)
+    value = spec.curve(torch.sigmoid(z) if spec.picture == "probability" else z)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
     unit = "nats" if "nats" in spec.section("Formula") else ""
     return Picture(spec.name, axis, unit, x.tolist(), value.detach().tolist(), gradient.tolist())
 
