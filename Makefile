@@ -11,7 +11,7 @@ demo: setup
 	$(BIN)/lossmith train shakespeare
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -160,8 +160,9 @@ def test_a_wrong_call_is_a_message(logs: Path, arguments: list[str], said: str) 
 
 def following(*arguments: str | Path, cwd: Path, stdin: int | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "lossmith", "read", *map(str, arguments), "--follow", "--interval", "0.1"]
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # as started from a terminal
     return subprocess.Popen(
-        command, cwd=cwd, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        command, cwd=cwd, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears
     )
 
 
