@@ -283,7 +283,7 @@ def _contrastive_peers(queries: Tensor, keys: Tensor) -> dict[str, Callable[[], 
             def cached_loss(cached: Any = cached) -> Tensor:
                 # with_backward makes the gradients of its leaves itself, a mini-batch at a time: that is what it is for
                 reps = [[x.detach().requires_grad_()] for x in (queries, keys)]
-                loss = cached.calculate_loss(reps, with_backward=True)
+                loss: Tensor = cached.calculate_loss(reps, with_backward=True)
                 for leaf, (rep,) in zip((queries, keys), reps, strict=True):
                     leaf.grad = rep.grad
                 return loss.detach() + 0 * (queries[0, 0] + keys[0, 0])  # what `stepped` asks for is made already

@@ -24,6 +24,7 @@ from lossmith.train.config import TrainConfig, option
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH = ["README.md"]
 ENGLISH += [f"docs/{page}.md" for page in ("data", "training", "numbers", "losses", "reading", "integrations")]
+ENGLISH += [f"docs/{page}.md" for page in ("objectives", "evaluation", "surprise")]
 PAGES = [*ENGLISH, *(page.replace(".md", ".zh.md") for page in ENGLISH)]
 EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 GOLDEN = ROOT / "tests" / "runs" / "golden"
@@ -140,7 +141,8 @@ def test_both_languages_say_the_same(page: str) -> None:
 
 @pytest.mark.parametrize("language", ["", ".zh"])
 def test_everything_is_mentioned(language: str) -> None:
-    text = "".join(read(f"docs/{page}{language}.md") for page in ("training", "data", "losses", "reading"))
+    pages = [page.replace(".md", f"{language}.md") for page in ENGLISH if page != "README.md"]
+    text = "".join(map(read, pages))
     ways = {field.name: option(field.name) for field in fields(TrainConfig) if field.name != "inputs"}
     assert [name for name in ways.values() if not re.search(rf"{name}(?![\w-])", text)] == []
     assert [name for name in lossmith.__all__ if f"lossmith.{name}" not in text] == []

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossmith.diagnosis import compare, diagnose
     from lossmith.diagnosis.forecast import forecast
+    from lossmith.evaluate.compress import compress, decompress
+    from lossmith.evaluate.surprisal import surprisal
     from lossmith.runs import read
     from lossmith.total import Total
     from lossmith.train import train as train
@@ -25,10 +27,25 @@ _HOMES = {
     "diagnose": "lossmith.diagnosis",
     "forecast": "lossmith.diagnosis.forecast",
     "load_run": "lossmith.train.handle",
+    "compress": "lossmith.evaluate.compress",
+    "decompress": "lossmith.evaluate.compress",
     "read": "lossmith.runs",
+    "surprisal": "lossmith.evaluate.surprisal",
 }
 
-__all__ = ["Total", "TrainedRun", "compare", "diagnose", "forecast", "load_run", "read", "train"]
+__all__ = [
+    "Total",
+    "TrainedRun",
+    "compare",
+    "compress",
+    "decompress",
+    "diagnose",
+    "forecast",
+    "load_run",
+    "read",
+    "surprisal",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from lossmith.errors import DataError
 from lossmith.runs import Curve, Run, read, readers
-from lossmith.testing._readers import ReaderError, check_reader
+from lossmith.testing import ReaderError, check_reader
 
 GOLDEN = Path(__file__).parent / "golden"
 LOADED = {reader.name: reader for reader in readers()[0]}

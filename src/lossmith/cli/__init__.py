@@ -12,10 +12,15 @@ from lossmith.errors import LossmithError, did_you_mean
 
 COMMANDS = {
     "train": "train a language model on text, and report what its loss means",
+    "preview": "show what a model would see and must guess, before training",
     "sample": "let a trained model write",
     "read": "read any training log: what it says, what is wrong, what to change",
     "next": "show the most likely next tokens, with probability and surprisal",
+    "eval": "measure a model or a file of predictions: figures, intervals, baselines, paired tests",
     "losses": "list the losses, or show one in full, with a picture",
+    "surprise": "show what each token of a text costs a model",
+    "compress": "compress a file to the size of a model's loss on it",
+    "decompress": "bring back a compressed file, with the same model",
 }
 
 
@@ -60,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
 def usage() -> str:
     """Return the list of commands."""
-    lines = "\n".join(f"  {name:<8} {what}" for name, what in COMMANDS.items())
+    lines = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     return f"usage: lossmith COMMAND [options]\n\n{lines}\n\nlossmith COMMAND --help shows the options of a command."
 
 

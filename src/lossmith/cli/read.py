@@ -100,7 +100,7 @@ def as_json(
 
 
 def _write(args: Args, reports: Sequence[Report], standings: Sequence[Standing], reading: Reading) -> list[Path]:
-    from lossmith.diagnosis.compare import overlay, said, short_names
+    from lossmith.diagnosis.comparison import overlay, said, short_names
     from lossmith.pictures import write_picture
 
     written = []
@@ -128,7 +128,7 @@ def _write(args: Args, reports: Sequence[Report], standings: Sequence[Standing],
 
 
 def _picture(reports: Sequence[Report], compared: bool) -> Panel:
-    from lossmith.diagnosis.compare import overlay
+    from lossmith.diagnosis.comparison import overlay
 
     panels = [report.panel for report in reports if report.panel is not None]
     if not panels:
@@ -150,7 +150,7 @@ def show(
     from rich.text import Text
 
     from lossmith.cli._findings import show_line, show_report
-    from lossmith.diagnosis.compare import said, short_names
+    from lossmith.diagnosis.comparison import said, short_names
 
     console = Console(highlight=False, soft_wrap=False)
     for report in reports[: SHOWN if len(reports) > SHOWN else None]:

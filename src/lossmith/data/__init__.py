@@ -6,6 +6,7 @@ from lossmith.data.blocks import Blocks, windows
 from lossmith.data.config import DataConfig, Progress
 from lossmith.data.corpora import CORPORA, Corpus
 from lossmith.data.order import Permutation
+from lossmith.data.pairs import Pairs, pair
 from lossmith.data.store import Split, TokenStore, open_store
 from lossmith.data.tokenizers import Tokenizer
 
@@ -14,11 +15,13 @@ __all__ = [
     "Blocks",
     "Corpus",
     "DataConfig",
+    "Pairs",
     "Permutation",
     "Progress",
     "Split",
     "TokenStore",
     "Tokenizer",
     "open_store",
+    "pair",
     "windows",
 ]

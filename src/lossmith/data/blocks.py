@@ -46,12 +46,15 @@ class Blocks:
 
     def example(self, i: int) -> Example:
         """Return the block at position i of the sampling order: i counts on through the epochs, without end."""
+        return window(self._split, self.start(i), self._size, self._mask)
+
+    def start(self, i: int) -> int:
+        """Return where in the split the block at position i of the sampling order begins."""
         if i < 0:
             raise IndexError(f"expected i >= 0; got {i}")
         epoch, place = divmod(i, self._length)
         seed = mix(mix(self._seed & (2**64 - 1)) ^ epoch)
-        start = seed % self._offsets + self._permutation(epoch, seed)(place) * self._size
-        return window(self._split, start, self._size, self._mask)
+        return seed % self._offsets + self._permutation(epoch, seed)(place) * self._size
 
     def epoch(self, i: int) -> float:
         """Return how many epochs have passed before position i."""

@@ -98,6 +98,11 @@ def _letters() -> dict[str, int]:
     return letters | {chr(256 + i): value for i, value in enumerate(others)}
 
 
+def letter_bytes() -> dict[str, bytes]:
+    """Return the byte that each printable letter of a byte-level vocabulary stands for."""
+    return {letter: bytes([value]) for letter, value in _letters().items()}
+
+
 def token_bytes(backend: Backend, n: int) -> Iterator[bytes]:
     """Yield the bytes of tokens 0 … n − 1 of a byte-level model."""
     letters = _letters()
@@ -140,7 +145,7 @@ def _converted(folder: Path) -> Backend:
 
 def find_eos(folder: Path, backend: Backend) -> int | None:
     """Return the id of the token that ends a text: eos_token, else bos_token, else a usual name, else None."""
-    named = [_named(folder, key) for key in ("eos_token", "bos_token")]
+    named = [named_token(folder, key) for key in ("eos_token", "bos_token")]
     for token in (*named, *_USUAL_EOS):
         number = None if token is None else backend.token_to_id(token)
         if number is not None:
@@ -148,7 +153,8 @@ def find_eos(folder: Path, backend: Backend) -> int | None:
     return None
 
 
-def _named(folder: Path, key: str) -> str | None:
+def named_token(folder: Path, key: str) -> str | None:
+    """Return the token that a tokenizer's settings give under a key such as "mask_token", or None."""
     for name in (_CONFIG, "special_tokens_map.json"):
         if (folder / name).is_file():
             token = json.loads((folder / name).read_text(encoding="utf-8")).get(key)
@@ -158,11 +164,21 @@ def _named(folder: Path, key: str) -> str | None:
     return None
 
 
-def write(folder: Path, backend: Backend, eos_id: int | None, *, keep: bool) -> None:
-    """Write tokenizer.json and, unless `keep` says that the settings of another tool are there, its settings."""
+def write(folder: Path, backend: Backend, eos_id: int | None, special: dict[str, int], *, keep: bool) -> None:
+    """Write tokenizer.json and its settings; `keep`: settings of another tool are there, and only names are added.
+
+    `special` holds the ids of the tokens that are ours, by role ("mask"): AutoTokenizer finds them as mask_token.
+    """
     # not backend.save: it reports a full disk as a bare Exception
     (folder / _MODEL).write_text(backend.to_str(pretty=True), encoding="utf-8")
+    roles = {role: str(backend.id_to_token(i)) for role, i in special.items()}
+    named = {f"{role}_token": token for role, token in roles.items() if not role.startswith("extra_id_")}
+    sentinels = [token for role, token in roles.items() if role.startswith("extra_id_")]
+    extra: dict[str, Any] = named | ({"extra_special_tokens": sentinels} if sentinels else {})
     if keep and (folder / _CONFIG).is_file():
+        if extra:
+            theirs = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            (folder / _CONFIG).write_text(json.dumps(theirs | extra, indent=2, ensure_ascii=False), encoding="utf-8")
         return
     end = backend.id_to_token(eos_id) if eos_id is not None else None
     config: dict[str, Any] = {
@@ -171,6 +187,7 @@ def write(folder: Path, backend: Backend, eos_id: int | None, *, keep: bool) -> 
         "split_special_tokens": True,  # text that spells <|endoftext|> stays text, as in `Tokenizer.encode`
         "model_max_length": 10**30,
     }
-    names = {"eos_token": end, "bos_token": end} if end is not None else {}
+    names: dict[str, Any] = {"eos_token": end, "bos_token": end} if end is not None else {}
+    names |= extra
     for name, content in ((_CONFIG, config | names), ("special_tokens_map.json", names)):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from lossmith.data import special as special_tokens
 from lossmith.data import tokenizer_files as files
 from lossmith.errors import DataError, InputError, did_you_mean
 
@@ -45,8 +46,10 @@ class Tokenizer:
         backend: Backend | None = None,
         eos_id: int | None = None,
         origin: str | None = None,
+        added: dict[str, int] | None = None,
     ) -> None:
         self.spec = spec
+        self._added = added or {}  # ids of the special tokens that `with_special` put behind the others, by role
         self.eos_id = eos_id
         self._characters = characters
         self._backend = backend
@@ -79,6 +82,47 @@ class Tokenizer:
         backend = files.train_bpe(texts, size)
         return cls(f"bpe:{size}", backend=backend, eos_id=backend.token_to_id(files.EOT))
 
+    def special(self, role: str) -> int | None:
+        """Return the id of the token for a role (pad, cls, sep, mask, …), or None where the tokenizer has none."""
+        if role in self._added:
+            return self._added[role]
+        if self.kind != "hf":
+            return None
+        return special_tokens.find(self.backend, role, files.named_token(Path(self._origin or ""), f"{role}_token"))
+
+    def with_special(self, roles: Iterable[str]) -> Tokenizer:
+        """Return a tokenizer that has a token for each of these roles: the same ids, and new ones behind them.
+
+        >>> masked = Tokenizer.byte().with_special(["mask"])
+        >>> masked.special("mask"), masked.vocab_size, masked.decode([104, 257], special=True)
+        (257, 258, 'h[MASK]')
+        """
+        missing = [role for role in roles if self.special(role) is None]
+        if not missing:
+            return self
+        backend = special_tokens.extended(self.backend, missing)
+        ids = {role: backend.token_to_id(special_tokens.name_of(role)) for role in missing}
+        added = self._added | {role: number for role, number in ids.items() if number is not None}
+        return Tokenizer(
+            self.spec,
+            characters=self._characters,
+            backend=backend,
+            eos_id=self.eos_id,
+            origin=self._origin,
+            added=added,
+        )
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of all tokens that stand for no text."""
+        ends = {self.eos_id} if self.eos_id is not None else set()
+        return frozenset({i for i, piece in enumerate(self.pieces) if not piece} | ends)
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The UTF-8 bytes that each token adds to a text (a space before it included); none for special tokens."""
+        return special_tokens.pieces(self.backend, self.vocab_size) if self.kind == "hf" else self._bytes
+
     def encode(self, text: str) -> Ids:
         """Return the ids of a text, uint32[n], without special tokens."""
         if self.kind == "byte":
@@ -108,8 +152,8 @@ class Tokenizer:
         numbers = [int(i) for i in ids]
         if self.kind == "hf":
             return str(self.backend.decode(numbers, skip_special_tokens=not special))
-        end = files.EOT.encode() if special else b""
-        return b"".join(end if i == self.eos_id else self._bytes[i] for i in numbers).decode(errors="replace")
+        shown = self._names if special else {}
+        return b"".join(shown.get(i, self._bytes[i]) for i in numbers).decode(errors="replace")
 
     def token_text(self, id: int) -> str:
         """Return one token in readable form; bytes that are no text on their own are written as \\xe4.
@@ -120,7 +164,7 @@ class Tokenizer:
         if not 0 <= id < self.vocab_size:
             raise InputError(f"expected a token id below {self.vocab_size}; got {id}")
         if self.kind != "hf":
-            return files.EOT if id == self.eos_id else self._bytes[id].decode(errors="backslashreplace")
+            return self._names.get(id, self._bytes[id]).decode(errors="backslashreplace")
         text = str(self.backend.decode([id], skip_special_tokens=False))
         return str(self.backend.id_to_token(id)) if not text or "\ufffd" in text else text
 
@@ -139,8 +183,8 @@ class Tokenizer:
             for source in files.settings(Path(self._origin)):
                 if source.resolve() != (target / source.name).resolve():
                     shutil.copyfile(source, target / source.name)
-        files.write(target, self.backend, self.eos_id, keep=self._origin is not None)
-        own = {"spec": self.spec, "characters": self._characters, "eos_id": self.eos_id}
+        files.write(target, self.backend, self.eos_id, self._added, keep=self._origin is not None)
+        own = {"spec": self.spec, "characters": self._characters, "eos_id": self.eos_id, "added": self._added}
         (target / files.OWN).write_text(json.dumps(own), encoding="utf-8")
 
     @classmethod
@@ -151,9 +195,17 @@ class Tokenizer:
             return cls.from_hugging_face(path)
         own = json.loads((path / files.OWN).read_text(encoding="utf-8"))
         kind = files.kind_of(own["spec"])
-        backend = files.read_backend(path) if kind in ("bpe", "hf") else None
+        added = own.get("added") or {}
+        backend = files.read_backend(path) if kind in ("bpe", "hf") or added else None
         origin = str(path.absolute()) if kind == "hf" else None
-        return cls(own["spec"], characters=own["characters"], backend=backend, eos_id=own["eos_id"], origin=origin)
+        return cls(
+            own["spec"],
+            characters=own["characters"],
+            backend=backend,
+            eos_id=own["eos_id"],
+            origin=origin,
+            added=added,
+        )
 
     @classmethod
     def from_hugging_face(cls, folder: str | Path) -> Tokenizer:
@@ -203,8 +255,14 @@ class Tokenizer:
         elif self.kind == "byte":
             yield from (bytes([value]) for value in range(_ALPHABET))
         else:
-            yield from files.token_bytes(self.backend, self.vocab_size - 1)
-        yield b""  # <|endoftext|>, the last id of all three
+            yield from files.token_bytes(self.backend, self.vocab_size - 1 - len(self._added))
+        yield b""  # <|endoftext|>, the last id of all three but for what was added
+        yield from (b"" for _ in self._added)
+
+    @cached_property
+    def _names(self) -> dict[int, bytes]:
+        names = {number: str(self.backend.id_to_token(number)).encode() for number in self._added.values()}
+        return names | ({self.eos_id: files.EOT.encode()} if self.eos_id is not None else {})
 
     @cached_property
     def _lengths(self) -> npt.NDArray[np.int64]:

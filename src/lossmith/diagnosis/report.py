@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossmith.diagnosis._finding import Finding
 from lossmith.diagnosis._words import CURVES
-from lossmith.diagnosis.diagnose import diagnose
+from lossmith.diagnosis.checks import diagnose
 from lossmith.errors import LossmithError
 from lossmith.pictures import Mark, Panel, loss_panel
 from lossmith.runs import Run, json_number

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossmith.diagnosis._finding import Finding
-from lossmith.diagnosis.diagnose import diagnose
+from lossmith.diagnosis.checks import diagnose
 from lossmith.runs import Curve, Run, parse_number
 
 PATIENT = frozenset({"plateau", "slow"})  # said only when a good part of the run has passed

@@ -7,32 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.errors import DataError, InputError, did_you_mean
-from lossmith.models.presets import PRESETS, Preset
+from lossmith.models.presets import Preset, presets_for
+
+CLASSES = {
+    "causal": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "sentence_pair": "AutoModelForPreTraining",
+}
+"""The Hugging Face class that an architecture is made with."""
 
 LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
 
 
 def build_model(
-    name: str, *, vocab_size: int, context: int, seed: int = 0, end_id: int | None = None, exact: bool = False
+    name: str,
+    *,
+    vocab_size: int,
+    context: int,
+    seed: int = 0,
+    end_id: int | None = None,
+    exact: bool = False,
+    architecture: str = "causal",
+    pad_id: int | None = None,
 ) -> Any:
-    """Return a causal Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
+    """Return a Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
-    Errors: InputError for an unknown name, DataError for a folder that holds no readable config.json or does not fit.
+    `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does).
+    Errors: InputError for an unknown name and for a folder whose model has no such head, DataError for one that holds
+    no readable config.json or does not fit.
     """
     import torch
 
     torch.manual_seed(seed)
-    if name in PRESETS:
-        return _from_preset(PRESETS[name], vocab_size, context, end_id)
+    presets, special = presets_for(architecture), {"end_id": end_id, "pad_id": pad_id}
+    if name in presets:
+        return _from_preset(presets[name], vocab_size, context, architecture, **special)
     folder = Path(name)
     if not folder.is_dir():
-        hint = did_you_mean(name, PRESETS)
-        raise InputError(f"--model must be one of {', '.join(PRESETS)} or a folder; got {name!r}.{hint}")
+        hint = did_you_mean(name, presets)
+        raise InputError(f"--model must be one of {', '.join(presets)} or a folder; got {name!r}.{hint}")
     if has_weights(folder):
-        return _continue_from(folder, vocab_size, context, exact)
-    return _from_config(folder, vocab_size, context, end_id)
+        return _continue_from(folder, vocab_size, context, exact, architecture)
+    return _from_config(folder, vocab_size, context, architecture, **special)
 
 
 def has_weights(folder: Path) -> bool:
@@ -41,30 +59,43 @@ def has_weights(folder: Path) -> bool:
     return any((folder / f"{name}{tail}").exists() for name in names for tail in ("", ".index.json"))
 
 
-def preset_config(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:
+def preset_config(preset: Preset, vocab_size: int, context: int, end_id: int | None, pad_id: int | None = None) -> Any:
     """Return the Hugging Face configuration of a preset for a vocabulary and a context length."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    settings = preset.config | _fitting(vocab_size, context, end_id)
+    settings = preset.config | _fitting(vocab_size, context, end_id, pad_id)
     return CONFIG_MAPPING[preset.model_type](**settings)
 
 
-def _fitting(vocab_size: int, context: int, end_id: int | None) -> dict[str, Any]:
+def _fitting(vocab_size: int, context: int, end_id: int | None, pad_id: int | None) -> dict[str, Any]:
     special = dict.fromkeys(("bos_token_id", "eos_token_id"), end_id)
-    return {"vocab_size": vocab_size, "max_position_embeddings": context, "pad_token_id": None, **special}
+    return {"vocab_size": vocab_size, "max_position_embeddings": context, "pad_token_id": pad_id, **special}
 
 
-def _from_preset(preset: Preset, vocab_size: int, context: int, end_id: int | None) -> Any:
-    model = _instantiate(preset_config(preset, vocab_size, context, end_id))
+def _from_preset(
+    preset: Preset, vocab_size: int, context: int, architecture: str, end_id: int | None, pad_id: int | None
+) -> Any:
+    model = _instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
     if preset.scaled_init:
         _scaled_init(model)
     return model
 
 
-def _instantiate(config: Any) -> Any:
-    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+def _instantiate(config: Any, architecture: str) -> Any:
+    return auto_class(config, architecture).from_config(config, attn_implementation=attention(config))
 
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention(config))
+
+def auto_class(config: Any, architecture: str) -> Any:
+    """Return the Auto class of an architecture; InputError where this kind of model has no such head."""
+    from transformers.models.auto import modeling_auto
+
+    chosen = getattr(modeling_auto, CLASSES[architecture])
+    if architecture != "causal" and type(config) not in chosen._model_mapping:
+        raise InputError(
+            f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "
+            "has none: take a preset or a BERT-like configuration"
+        )
+    return chosen
 
 
 def attention(config: Any) -> str | None:
@@ -109,20 +140,22 @@ def _listing(folder: Path) -> str:
     return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder"
 
 
-def _from_config(folder: Path, vocab_size: int, context: int, end_id: int | None) -> Any:
+def _from_config(
+    folder: Path, vocab_size: int, context: int, architecture: str, end_id: int | None, pad_id: int | None
+) -> Any:
     config = _read_config(folder)
     text = config.get_text_config()
     positions = max(context, getattr(text, "max_position_embeddings", 0) or 0)
-    for key, value in _fitting(vocab_size, positions, end_id).items():
+    for key, value in _fitting(vocab_size, positions, end_id, pad_id).items():
         setattr(text, key, value)
-    return _instantiate(config)
+    return _instantiate(config, architecture)
 
 
-def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool) -> Any:
+def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool, architecture: str) -> Any:
     import torch
-    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-    text = _read_config(folder).get_text_config()
+    config = _read_config(folder)
+    text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
     if text.vocab_size < vocab_size or (exact and text.vocab_size != vocab_size):
         raise DataError(
@@ -131,6 +164,6 @@ def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool) -> 
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention(_read_config(folder))
+    return auto_class(config, architecture).from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention(config)
     )

@@ -34,13 +34,13 @@ def hidden_and_head(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Head
     Whether the pair gives the model's own logits is not believed but tried, once per model, on a few tokens.
     Source: https://huggingface.co/docs/transformers/main_classes/model (get_output_embeddings, base_model).
     """
-    inputs = _additive_mask(model, inputs)
+    inputs = additive_mask(model, inputs)
     if reachable(model):
         return model.base_model(**inputs, use_cache=False).last_hidden_state, _head(model)
     return model(**inputs, use_cache=False).logits, None
 
 
-def _additive_mask(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def additive_mask(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn a boolean [B, 1, T, T] mask into −∞ and 0 for plain attention, which adds whatever it is given."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.dtype != torch.bool or model.config._attn_implementation != "eager":

@@ -67,3 +67,46 @@ PRESETS: dict[str, Preset] = {
     "350m": Preset("llama", _llama(24, 1024, 16, 16, 2816, tied=True), "one big GPU, days", 1024, 50304),
     "1b": Preset("llama", _llama(22, 2048, 32, 8, 5632, tied=False), "several big GPUs, weeks", 2048, 50304),
 }
+
+
+def _bert(layers: int, width: int, heads: int) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "initializer_range": round(0.02 * (768 / width) ** 0.5, 4),  # BERT's own at its own width, 768
+        "hidden_dropout_prob": 0.0,  # every epoch is masked anew: https://arxiv.org/abs/2212.14034, section 4.3
+        "attention_probs_dropout_prob": 0.0,
+    }
+
+
+# Measured on a poem repeated 60 times, 250 steps: muon 0.28 nats a hidden token, adamw at 1e-3 2.96, at 3e-3 3.62 (a
+# post-norm model of this size hardly leaves the frequencies of tokens behind with adamw).
+_NANO_BERT: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "max_steps": 1000,
+    "optim": "muon",
+    "learning_rate": 0.02,
+    "adamw_learning_rate": 0.007,
+    "weight_decay": 0.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.05,
+}
+
+ENCODERS: dict[str, Preset] = {
+    "nano": Preset("bert", _bert(4, 128, 2), "two CPU cores, minutes", 128, 1024, options=_NANO_BERT),
+    "10m": Preset("bert", _bert(6, 384, 6), "a laptop, an hour", 512, 4096),
+    "125m": Preset("bert", _bert(12, 768, 12), "one GPU, a day", 512, 50304),
+    "350m": Preset("bert", _bert(24, 1024, 16), "one big GPU, days", 512, 50304),
+}
+"""The same names for --objective masked and sentence_pair: BERT shapes (https://arxiv.org/abs/1810.04805)."""
+
+
+def presets_for(architecture: str) -> dict[str, Preset]:
+    """Return the presets of an architecture: Llama-style ones for causal, BERT-style ones for all others.
+
+    >>> presets_for("masked")["nano"].model_type
+    'bert'
+    """
+    return PRESETS if architecture == "causal" else ENCODERS

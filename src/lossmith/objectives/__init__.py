@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.masked import MaskedObjective
+from lossmith.objectives.masking import Masking
+from lossmith.objectives.registry import OBJECTIVES, ObjectiveSpec
+from lossmith.objectives.sentence_pair import SentencePairObjective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lossmith.total import Total
 
-__all__ = ["CausalObjective", "Objective"]
+__all__ = [
+    "OBJECTIVES",
+    "CausalObjective",
+    "MaskedObjective",
+    "Masking",
+    "Objective",
+    "ObjectiveSpec",
+    "SentencePairObjective",
+]
 
 
 class Objective(Protocol):

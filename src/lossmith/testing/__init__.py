@@ -10,8 +10,20 @@ from lossmith.errors import InputError, did_you_mean
 from lossmith.losses._spec import LossSpec
 from lossmith.testing._case import Broken, Case
 from lossmith.testing._laws import LAWS
+from lossmith.testing._objectives import OBJECTIVE_LAWS, ObjectiveError, check_objective
+from lossmith.testing._readers import ReaderError, check_reader
 
-__all__ = ["DTYPES", "LAWS", "LawError", "check_loss"]
+__all__ = [
+    "DTYPES",
+    "LAWS",
+    "OBJECTIVE_LAWS",
+    "LawError",
+    "ObjectiveError",
+    "ReaderError",
+    "check_loss",
+    "check_objective",
+    "check_reader",
+]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

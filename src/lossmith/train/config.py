@@ -9,7 +9,10 @@ from typing import Any, Literal, TypeVar
 from lossmith.data import DataConfig
 from lossmith.data.config import SPLITS
 from lossmith.errors import InputError, did_you_mean
-from lossmith.models.presets import PRESETS
+from lossmith.models.presets import presets_for
+from lossmith.objectives import OBJECTIVES, ObjectiveSpec
+from lossmith.objectives.masking import UNITS
+from lossmith.objectives.sentence_pair import TASKS
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
@@ -21,6 +24,14 @@ class TrainConfig:
 
     inputs: tuple[str, ...] = ()
     """Files, folders, globs, "-" for stdin, or built-in corpora (--list-corpora); default: shakespeare."""
+    objective: Literal["causal", "masked", "sentence_pair"] | None = None
+    """causal (the next token), masked (hidden tokens), sentence_pair (and what follows what); default: causal."""
+    mask_rate: float | None = None
+    """masked, sentence_pair: part of the tokens that is hidden; default: 0.15."""
+    mask_unit: Literal["token", "word", "span"] | None = None
+    """masked, sentence_pair: hide single tokens, whole words, or spans of words; default: token."""
+    sentence_task: Literal["next", "order"] | None = None
+    """sentence_pair: is the second segment the next one (else of another document), or are both swapped (order)."""
     output_dir: str | None = None
     """Run folder; default: runs/INPUT-DATE-TIME."""
     eval_file: tuple[str, ...] = ()
@@ -134,7 +145,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     >>> resolve(TrainConfig(optim="sgd", model="125m")).learning_rate
     0.1
     """
-    preset = PRESETS.get(config.model or "nano")
+    spec = objective_spec(config)
+    preset = presets_for(spec.architecture).get(config.model or "nano")
     suited: dict[str, Any] = {"block_size": preset.block_size, **preset.options} if preset else {}
     optim = config.optim or suited.get("optim", "adamw")
     if optim != suited.get("optim"):  # rates and decay belong to the optimizer that they were tuned for
@@ -142,11 +154,30 @@ def resolve(config: TrainConfig) -> TrainConfig:
     if config.num_train_epochs is not None:
         suited.pop("max_steps", None)
     defaults = _defaults(optim, epochs_given=config.num_train_epochs is not None) | suited
+    defaults |= {"objective": spec.name, **spec.options}
     filled = {key: value for key, value in defaults.items() if getattr(config, key) in (None, ())}
     resolved = replace(config, **filled)
     _check(resolved)
     resolved.data()  # which checks what the data room knows about
     return resolved
+
+
+def objective_spec(config: TrainConfig) -> ObjectiveSpec:
+    """Return what --objective asks for; InputError for an unknown one and for options that belong to another.
+
+    >>> objective_spec(TrainConfig()).name
+    'causal'
+    """
+    name = config.objective or "causal"
+    if name not in OBJECTIVES:
+        hint = did_you_mean(name, OBJECTIVES)
+        raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}; got {name!r}.{hint}")
+    spec = OBJECTIVES[name]
+    for given in sorted({key for other in OBJECTIVES.values() for key in other.options} - set(spec.options)):
+        if getattr(config, given) is not None:
+            owners = " or ".join(other.name for other in OBJECTIVES.values() if given in other.options)
+            raise InputError(f"{option(given)} belongs to --objective {owners}; got it with {name}: leave it out")
+    return spec
 
 
 TUNED_TOGETHER = {"optim", "learning_rate", "adamw_learning_rate", "weight_decay", "momentum"}
@@ -212,6 +243,8 @@ _CHOICES = {
     "lr_scheduler_type": SCHEDULES,
     "report_to": ("none", "tensorboard"),
     "split_by": SPLITS,
+    "mask_unit": UNITS,
+    "sentence_task": TASKS,
 }
 _POSITIVE = ("learning_rate", "adamw_learning_rate", "num_train_epochs", "adam_epsilon")
 _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -219,6 +252,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
     (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
     (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
+    (("mask_rate",), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
     (("min_lr_rate",), lambda x: 0 <= x <= 1, "in [0, 1]"),
     (("momentum", "adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
 )

@@ -41,11 +41,21 @@ class TrainedRun:
     @cached_property
     def model(self) -> Any:
         """The Hugging Face model, in evaluation mode."""
-        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        return AutoModelForCausalLM.from_pretrained(self.model_folder).eval()
+        return _class_of(self.model_folder).from_pretrained(self.model_folder).eval()
+
+    @cached_property
+    def _writer(self) -> Any:
+        """The model, if it predicts what comes next; InputError if it was trained for something else."""
+        kind = type(self.model).__name__
+        if not kind.endswith(("ForCausalLM", "LMHeadModel")) and not hasattr(self.model, "generate"):
+            raise InputError(
+                f"{self.model_folder} holds a {kind}, which fills in what is hidden and cannot say what comes next: "
+                "its samples.jsonl shows what it guesses, and transformers loads it with AutoModelForMaskedLM"
+            )
+        return self.model
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -56,13 +66,13 @@ class TrainedRun:
         """Let the model continue `prompt`; options as of lossmith.evaluate.sample (max_new_tokens, temperature, …)."""
         from lossmith.evaluate import sample
 
-        return sample(self.model, self.tokenizer, prompt, **options)
+        return sample(self._writer, self.tokenizer, prompt, **options)
 
     def next(self, prompt: str, *, top: int = 10, candidates: Sequence[str] = ()) -> NextTokens:
         """Return the most likely next tokens after `prompt`, and what each candidate would cost in nats."""
         from lossmith.evaluate import next_tokens
 
-        return next_tokens(self.model, self.tokenizer, prompt, top=top, candidates=candidates)
+        return next_tokens(self._writer, self.tokenizer, prompt, top=top, candidates=candidates)
 
 
 def load_run(folder: str | Path) -> TrainedRun:
@@ -83,6 +93,17 @@ def load_run(folder: str | Path) -> TrainedRun:
             f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})"
         )
     return TrainedRun(path, newest / "model")
+
+
+def _class_of(model: Path) -> Any:
+    """Return the class that wrote a model folder; where transformers has no such class, the one of causal models."""
+    import json
+
+    import transformers
+
+    written = json.loads((model / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    found = getattr(transformers, str(written[0]), None)
+    return found if hasattr(found, "from_pretrained") else transformers.AutoModelForCausalLM
 
 
 def _with_weights(model: Path) -> Path:

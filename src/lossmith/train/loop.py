@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from lossmith.errors import NonFiniteError
+from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
+from lossmith.objectives.preview import fill_in
+from lossmith.objectives.scoring import Scores, alike, score
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
 from lossmith.train.reporter import Reporter
+from lossmith.train.setup import Task, make_task
 from lossmith.train.signals import StopRequest
 from lossmith.train.step import Sums, Trainer
 from lossmith.train.story import Smoothed
@@ -37,12 +41,15 @@ class Loop:
     reporters: Sequence[Reporter]
     elapsed: Callable[[], float] = untimed
     """Seconds spent on the run, those of earlier parts included."""
+    made: Task | None = None
+    """What the objective is trained with; made from the options where nobody has it yet."""
     last_loss: float | None = None
     smoothed: Smoothed = field(default_factory=Smoothed)
 
     def __post_init__(self) -> None:
         self.config, self.world = self.trainer.config, self.trainer.world
         self.total_steps = self.trainer.total_steps
+        self.task = self.made or make_task(self.config, self.trainer.store)
 
     def run(self, first_step: int, stop: StopRequest) -> tuple[int, bool]:
         """Train to the end, or to the end of the step in which any rank is asked to stop.
@@ -115,39 +122,77 @@ class Loop:
         """Return how often the training text has been read after a step."""
         return round(self.trainer.blocks.epoch(self.trainer.blocks_done(step)), 4)
 
-    def evaluate(self, step: int, limit: int | None) -> Evaluation:
+    def evaluate(self, step: int, limit: int | None) -> Evaluation | Scores:
         """Evaluate on `limit` validation tokens and log it; None: on all, in the precision of the saved weights."""
-        trainer, context = self.trainer, settled(self.config.block_size)
+        trainer = self.trainer
+        judge = self.next_tokens if self.task.spec.causal else self.own_loss
         with nullcontext() if limit is None else trainer.autocast(), eager(self.config.torch_compile):
-            result = evaluate(
-                trainer.model,
-                trainer.objective,
-                trainer.store.validation,
-                trainer.store.tokenizer,
-                block_size=context,
-                batch_size=max(1, EVAL_TOKENS // context),
-                limit=limit,
-                document_mask=self.config.document_mask,
-                device=self.world.device,
-            )
+            result = judge(limit)
         self.write("metrics", {"step": step, "epoch": self.epoch(step), **evaluation_row(result)})
         self.sample(step)
         return result
 
+    def next_tokens(self, limit: int | None) -> Evaluation:
+        """Evaluate by the surprise at every next token of the validation text."""
+        trainer, context = self.trainer, settled(self.config.block_size)
+        return evaluate(
+            trainer.model,
+            trainer.objective,
+            trainer.store.validation,
+            trainer.store.tokenizer,
+            block_size=context,
+            batch_size=max(1, EVAL_TOKENS // context),
+            limit=limit,
+            document_mask=self.config.document_mask,
+            device=self.world.device,
+        )
+
+    def own_loss(self, limit: int | None) -> Scores:
+        """Evaluate by the objective's own loss; what it draws depends on the seed and the place in the text alone."""
+        trainer, world = self.trainer, self.world
+        first = next(self.held_out(limit), None)
+        names = tuple(trainer.objective.counts(first)) if first else ()
+        share = (batch for i, batch in enumerate(self.held_out(limit)) if i % world.size == world.rank)
+        scores = score(trainer.model, trainer.objective, share, names, world.sum)
+        if not names or not scores.tokens:
+            raise DataError(
+                "nothing to evaluate: the validation text is too short to hide a token of it; give a longer text, a "
+                "larger --validation-fraction or an --eval-file"
+            )
+        return scores
+
+    def held_out(self, limit: int | None) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the validation text in batches, in order, the same ones every time."""
+        trainer, rng = self.trainer, np.random.default_rng(0)
+        size = max(1, EVAL_TOKENS // settled(self.config.block_size))
+        for group in alike(self.task.held_out(trainer.store, limit), size):
+            batch = trainer.objective.batch(group, rng)
+            yield {key: value.to(self.world.device) for key, value in batch.items()}
+
     def sample(self, step: int) -> None:
-        """Let the model write, so that a person sees what the number means."""
-        length, prompt = settled(self.config.sample_tokens), settled(self.config.sample_prompt)
-        if length and self.world.leads:
+        """Let the model write, or fill in what is hidden, so that a person sees what the number means."""
+        if settled(self.config.sample_tokens) and self.world.leads:
             # Of a model that is broken the next step says more than its sample could.
             with eager(self.config.torch_compile), contextlib.suppress(NonFiniteError):
-                text = sample(
-                    self.trainer.model,
-                    self.trainer.store.tokenizer,
-                    prompt,
-                    max_new_tokens=length,
-                    seed=self.trainer.seed,
-                )
+                prompt, text = self.written() if self.task.spec.causal else self.filled()
                 self.write("samples", {"step": step, "prompt": prompt, "text": text})
+
+    def written(self) -> tuple[str, str]:
+        """Return the prompt and what the model makes of it."""
+        trainer, prompt = self.trainer, settled(self.config.sample_prompt)
+        length = settled(self.config.sample_tokens)
+        text = sample(trainer.model, self.task.tokenizer, prompt, max_new_tokens=length, seed=trainer.seed)
+        return prompt, text
+
+    def filled(self) -> tuple[str, str]:
+        """Return the beginning of the validation text with tokens hidden, and with the model's guesses in their place.
+
+        What is hidden is what an evaluation hides.
+        """
+        trainer, length = self.trainer, settled(self.config.sample_tokens)
+        example = next(iter(self.task.held_out(trainer.store, None)))
+        batch = trainer.objective.batch([example], np.random.default_rng(0))
+        return fill_in(trainer.model, trainer.objective, batch, self.task.tokenizer, length)
 
     def write(self, name: str, row: dict[str, Any]) -> None:
         """Append a row to the run folder and show it (first rank only)."""
@@ -167,7 +212,7 @@ class Loop:
                 "smoothed": asdict(self.smoothed),
             }
             state = {**done, "elapsed": self.elapsed(), "logs": self.folder.sync()}
-            tokenizer = trainer.store.tokenizer
+            tokenizer = self.task.tokenizer
             path = save_checkpoint(self.folder.checkpoints, step, trainer.model, tokenizer, trainer.optimizers, state)
             prune(self.folder.checkpoints, settled(self.config.save_total_limit))
             for reporter in self.reporters:
@@ -191,9 +236,10 @@ def eager(compiled: bool) -> Any:
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
-def evaluation_row(result: Evaluation) -> dict[str, Any]:
+def evaluation_row(result: Evaluation | Scores) -> dict[str, Any]:
     """Return the keys under which an evaluation stands in metrics.jsonl (nats per token; bits per UTF-8 byte)."""
-    return {
+    terms = result.losses if isinstance(result, Scores) and len(result.nats) > 1 else {}
+    return {f"eval_loss/{name}": loss for name, loss in terms.items()} | {
         "eval_loss": result.loss,
         "eval_perplexity": result.perplexity,
         "eval_bpb": result.bits_per_byte,

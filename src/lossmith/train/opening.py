@@ -46,9 +46,7 @@ def open_run(config: TrainConfig) -> Opening:
 
 
 def _new(config: TrainConfig) -> Opening:
-    given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
-    context = _longest_context(config.model) if config.block_size is None else config.block_size
-    settled = resolve(replace(given, block_size=context))
+    settled = settle_options(config)
     folder = RunFolder(Path(config.output_dir or _default_folder(settled.inputs[0])))
     settled = replace(settled, output_dir=str(folder.path))
     folder.create()
@@ -59,12 +57,21 @@ def _new(config: TrainConfig) -> Opening:
         "created": now(),
         "command": ["lossmith", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("lossmith", "__main__") else sys.argv,
         "config": asdict(settled),
-        "defaults": asdict(resolve(TrainConfig(model=config.model, optim=given.optim))),
+        "defaults": asdict(
+            resolve(TrainConfig(model=config.model, optim=_optimizer(config), objective=config.objective))
+        ),
         "versions": versions(),
         "result": None,
     }
     folder.write_run(record)
     return Opening(folder.path, settled, record)
+
+
+def settle_options(config: TrainConfig) -> TrainConfig:
+    """Return a new run's options with every None replaced, those included that a model's folder decides."""
+    given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
+    context = _longest_context(config.model) if config.block_size is None else config.block_size
+    return resolve(replace(given, block_size=context))
 
 
 def _model_of(name: str | None) -> str | None:
@@ -87,7 +94,8 @@ def _resumed(config: TrainConfig) -> Opening:
     record = RunFolder(path).read_run()
     checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
     known = {field.name for field in fields(TrainConfig)}
-    before = TrainConfig(**{k: _tuple(v) for k, v in record["config"].items() if k in known})
+    recorded = {"objective": "causal", **record["config"]}  # runs of before there were others
+    before = TrainConfig(**{k: _tuple(v) for k, v in recorded.items() if k in known})
     given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
     clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}
     if clashes:

@@ -18,9 +18,8 @@ from lossmith.diagnosis.report import findings_of
 from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
-from lossmith.models import build_model, check_causal, loss_path
 from lossmith.models.precision import fast_bf16
-from lossmith.objectives import CausalObjective
+from lossmith.objectives.scoring import Scores
 from lossmith.pictures.text import program
 from lossmith.runs import read_run
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
@@ -33,6 +32,7 @@ from lossmith.train.loop import Loop, evaluation_row
 from lossmith.train.opening import Opening, now, open_run
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter, TensorBoardReporter
+from lossmith.train.setup import Task, make_model, make_task, path_of_loss
 from lossmith.train.signals import StopRequest
 from lossmith.train.step import Trainer
 
@@ -142,11 +142,11 @@ def _train(session: Session, stop: StopRequest) -> None:
     loop = _make_loop(session, store)
     first_step = _restore(session, loop)
     for reporter in session.reporters:
-        reporter.start(loop.total_steps, math.log(store.tokenizer.vocab_size))
+        reporter.start(loop.total_steps, math.log(loop.task.tokenizer.vocab_size))
     step, stopped = loop.run(first_step, stop)
-    _save_model(session, loop.trainer)
+    _save_model(session, loop)
     if session.world.leads:
-        session.update(baselines=baselines(store), example=example_of(store))
+        session.update(baselines=loop.task.comparable(baselines(store)), example=example_of(store))
     if stopped:
         raise Interrupted(_interruption(session, stop.requested or "a signal to another rank", step, loop.total_steps))
     _finish(session, loop, step, loop.evaluate(step, None))
@@ -181,33 +181,28 @@ def _build_or_find(session: Session) -> TokenStore:
 
 
 def _make_loop(session: Session, store: TokenStore) -> Loop:
-    config = _settle(session, store)
-    context, seed = settled(config.block_size), settled(config.seed)
-    tokenizer = store.tokenizer
-    model = build_model(
-        settled(config.model), vocab_size=tokenizer.vocab_size, context=context, seed=seed, end_id=tokenizer.eos_id,
-        exact=tokenizer.kind != "hf",
-    ).to(session.world.device)  # fmt: skip
-    check_causal(model, settled(config.model))
-    path = loss_path(model)
+    task = make_task(session.config, store)
+    config = _settle(session, store, task)
+    model = make_model(config, task).to(session.world.device)
+    path = path_of_loss(task, model)
     if config.torch_compile:
         model.base_model.compile()
-    blocks = Blocks(store.train, context, seed=seed, document_mask=config.document_mask)
     trainer = Trainer(
-        model, CausalObjective(), build_optimizers(model, config), store, blocks, config, session.world,
-        total_steps=_total_steps(config, blocks, session.world.size), bf16=bool(config.bf16),
+        model, task.objective, build_optimizers(model, config), store, task.blocks, config, session.world,
+        total_steps=_total_steps(config, task.blocks, session.world.size), bf16=bool(config.bf16),
     )  # fmt: skip
-    _record_model(session, trainer, path)
-    return Loop(trainer, session.folder, session.reporters, session.elapsed)
+    _record_model(session, trainer, task, path)
+    return Loop(trainer, session.folder, session.reporters, session.elapsed, task)
 
 
-def _settle(session: Session, store: TokenStore) -> TrainConfig:
+def _settle(session: Session, store: TokenStore, task: Task) -> TrainConfig:
     """Settle what depends on the machine and on the tokenizer, so that a resumed run takes the same."""
     config = session.config
     prompt = settled(config.sample_prompt)
-    if not prompt and store.tokenizer.eos_id is None:  # without a start of documents a sample starts with some text
+    # without a start of documents a sample starts with some text
+    if not prompt and store.tokenizer.eos_id is None and task.spec.causal:
         prompt = store.tokenizer.decode(store.validation.tokens[:8])
-    if config.sample_tokens:
+    if config.sample_tokens and task.spec.causal:
         encode_context(store.tokenizer, prompt)
     bf16 = fast_bf16(session.world.device) if config.bf16 is None else config.bf16
     session.config = replace(config, bf16=bf16, sample_prompt=prompt)
@@ -222,7 +217,7 @@ def _total_steps(config: TrainConfig, blocks: Blocks, ranks: int) -> int:
     return max(1, math.ceil(settled(config.num_train_epochs) * len(blocks) / per_step))
 
 
-def _record_model(session: Session, trainer: Trainer, path: str) -> None:
+def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> None:
     name, parameters = type(trainer.model).__name__, sum(p.numel() for p in trainer.model.parameters())
     session.update(
         model={"name": session.config.model, "class": name, "parameters": parameters, "loss_path": path},
@@ -233,10 +228,10 @@ def _record_model(session: Session, trainer: Trainer, path: str) -> None:
     meta = trainer.store.meta
     session.tell(
         f"{parameters / 1e6:.2f}M parameters ({name}), {meta['n_train_tokens']:,} training and "
-        f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {trainer.store.tokenizer.vocab_size:,}, "
+        f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {task.tokenizer.vocab_size:,}, "
         f"{trainer.total_steps:,} steps, {session.record['precision']}"
     )
-    if path == "logits":
+    if "logits" in path:
         session.tell(f"{name} hides its output head: the loss is computed from stored logits (more memory)")
 
 
@@ -255,14 +250,14 @@ def _restore(session: Session, loop: Loop) -> int:
     return step + 1
 
 
-def _save_model(session: Session, trainer: Trainer) -> None:
+def _save_model(session: Session, loop: Loop) -> None:
     if session.world.leads:
         with published(session.folder.path / "model", session.folder.checkpoints) as beside:
-            save_weights(trainer.model, beside)
-            trainer.store.tokenizer.save(beside)
+            save_weights(loop.trainer.model, beside)
+            loop.task.tokenizer.save(beside)
 
 
-def _finish(session: Session, loop: Loop, step: int, result: Evaluation) -> None:
+def _finish(session: Session, loop: Loop, step: int, result: Evaluation | Scores) -> None:
     if not session.world.leads:
         return
     row = {**evaluation_row(result), "train_loss": loop.last_loss, "steps": step, "tokens": loop.trainer.tokens}

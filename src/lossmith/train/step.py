@@ -35,13 +35,15 @@ class Sums:
     tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, nats: dict[str, float], counts: dict[str, float], grad_norm: float, seconds: float) -> None:
+    def add(
+        self, nats: dict[str, float], counts: dict[str, float], grad_norm: float, tokens: int, seconds: float
+    ) -> None:
         """Add a step; the gradient norm is that of the last one."""
         for name in counts:
             self.nats[name] = self.nats.get(name, 0.0) + nats[name]
             self.counts[name] = self.counts.get(name, 0.0) + counts[name]
         self.grad_norm = grad_norm
-        self.tokens += int(next(iter(counts.values())))
+        self.tokens += tokens
         self.seconds += seconds
 
     def loss(self) -> float:
@@ -114,9 +116,13 @@ class Trainer:
         rng = np.random.default_rng((self.seed, self.world.rank, step))
         for part in range(self.parts):
             first = self.first_block(step, part)
-            examples = [self.blocks.example(i) for i in range(first, first + self.batch_size)]
+            examples = [self.example(i) for i in range(first, first + self.batch_size)]
             batch = self.objective.batch(examples, rng)
             yield {key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()}
+
+    def example(self, i: int) -> dict[str, Any]:
+        """Return the example at place i of the order, which it carries: what is drawn for it depends on that alone."""
+        return self.blocks.example(i) | {"index": np.int64(i)}
 
     def total_counts(self, batches: list[Batch], stop: StopRequest) -> tuple[dict[str, Tensor], bool]:
         """Return Σ weights per term over micro-batches and ranks, and whether any rank wants to stop (one message)."""
@@ -179,10 +185,11 @@ class Trainer:
     def count(self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, seconds: float) -> None:
         """Remember what the step did."""
         known = {name: float(count) for name, count in counts.items()}
+        read = self.blocks_done(1) * settled(self.config.block_size)
         self.last = Sums()
         for sums in (self.last, self.window, self.epoch):
-            sums.add(nats, known, grad_norm, seconds)
-        self.tokens += int(next(iter(known.values())))
+            sums.add(nats, known, grad_norm, read, seconds)
+        self.tokens += read
         self.seconds += seconds
 
 

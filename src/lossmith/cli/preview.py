@@ -1,0 +1,69 @@
+"""lossmith preview: a batch as an objective makes it, in words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from lossmith.cli.train import Args as TrainArgs
+from lossmith.cli.train import prepare as prepare
+from lossmith.errors import InputError
+
+SHOWN = 12  # guesses of a row that people are shown; --json gives all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(TrainArgs):
+    """The options of lossmith train, and how many examples to show."""
+
+    num_examples: Annotated[int, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = 2
+    """How many examples to show; they are the first that training would see. Default: 2."""
+
+
+def run(args: Args) -> None:
+    """Print what the model would see, and what it would have to guess."""
+    if args.num_examples < 1:
+        raise InputError(f"--num-examples must be 1 or more; got {args.num_examples}")
+    rows, name = preview(args)
+    if args.json_lines:
+        for row in rows:
+            print(json.dumps({"event": "example", "objective": name, **row}, ensure_ascii=False))
+    else:
+        _print(rows, name)
+
+
+def preview(args: Args) -> tuple[list[dict[str, Any]], str]:
+    """Return the described examples and the objective's name; nothing is trained and no run folder made."""
+    import numpy as np
+
+    from lossmith.data import open_store
+    from lossmith.objectives.preview import describe
+    from lossmith.train.opening import settle_options
+    from lossmith.train.setup import make_task
+
+    config = settle_options(args.config())
+    task = make_task(config, open_store(config.data()))
+    examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(args.num_examples)]
+    return describe(task.objective.batch(examples, np.random.default_rng(0)), task.tokenizer), task.spec.name
+
+
+def _print(rows: list[dict[str, Any]], name: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from lossmith.pictures.text import clean
+
+    console = Console(highlight=False, soft_wrap=True)
+    for number, row in enumerate(rows, 1):
+        console.rule(f"{name}: example {number}, {row['tokens']} tokens, {len(row['guesses'])} to guess", align="left")
+        console.out(clean(row["sees"]), highlight=False)
+        if "says" in row:
+            console.print(f"[bold]{escape(row['says'])}[/bold]")
+        for guess in row["guesses"][:SHOWN]:
+            place, seen, answer = guess["place"], clean(repr(guess["sees"])), clean(repr(guess["answer"]))
+            console.print(f"  at {place:>4} it sees {escape(seen)} and must guess [bold]{escape(answer)}[/bold]")
+        if len(row["guesses"]) > SHOWN:
+            console.print(f"  … and {len(row['guesses']) - SHOWN} more (--json shows all)", style="dim")

@@ -1,0 +1,209 @@
+"""Predictions files: the columns of a table as labels, predictions and probabilities, and what they are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lossmith.errors import DataError, InputError
+from lossmith.evaluate.bootstrap import Floats, Resampling
+from lossmith.evaluate.calibration import calibration_error, reliability
+from lossmith.evaluate.classification import (
+    classes_of,
+    classification_outcome,
+    compare_classification,
+    indices,
+    score_figures,
+)
+from lossmith.evaluate.generation import compare_generation, generation_outcome
+from lossmith.evaluate.outcome import Figure, Outcome
+from lossmith.evaluate.regression import compare_regression, regression_outcome
+from lossmith.evaluate.rows import table_rows
+
+TASKS = ("classification", "regression", "generation", "similarity")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Name the columns of a predictions file; probability or logit columns: one per class, or one that holds a list."""
+
+    label: str | None = None
+    prediction: str = "prediction"
+    source: str | None = None
+    probabilities: tuple[str, ...] = ()
+    logits: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Hold what is right and what was predicted, row by row; scores float64[n, K] over `classes` where there are."""
+
+    true: list[Any]
+    predicted: list[Any]
+    scores: Floats | None = None
+    classes: tuple[str, ...] = ()
+    sources: list[str] | None = None
+
+
+def judge(task: str, answers: Answers, how: Resampling, *, tokenize: str | None = None) -> Outcome:
+    """Return the outcome of a task from its answers."""
+    if task == "classification":
+        return _classification(answers, how)
+    if task == "generation":
+        return generation_outcome(answers.true, answers.predicted, how, sources=answers.sources, tokenize=tokenize)
+    return regression_outcome(np.array(answers.true), np.array(answers.predicted), how, task)
+
+
+def compare(outcome: Outcome, ours: Answers, other: Answers, how: Resampling, *, tokenize: str | None = None) -> None:
+    """Add the paired comparison of two sets of answers to the same rows to the outcome.
+
+    Errors: DataError where the two do not have the same rows with the same labels.
+    """
+    if ours.true != other.true:
+        differ = [row for row, pair in enumerate(zip(ours.true, other.true, strict=False), 1) if pair[0] != pair[1]]
+        where = f"row {differ[0]} has another label" if differ else f"{len(ours.true)} and {len(other.true)} rows"
+        raise DataError(f"--compare needs predictions of the same rows in the same order; {where}")
+    if outcome.task == "classification":
+        both = [*ours.predicted, *other.predicted]
+        classes = classes_of(ours.true, both, ours.classes)
+        parts = [indices(values, classes) for values in (ours.true, ours.predicted, other.predicted)]
+        outcome.differences = compare_classification(parts[0], parts[1], parts[2], classes, how)
+    elif outcome.task == "generation":
+        outcome.differences = compare_generation(ours.true, ours.predicted, other.predicted, how, tokenize=tokenize)
+    else:
+        numbers = [np.array(values) for values in (ours.true, ours.predicted, other.predicted)]
+        outcome.differences = compare_regression(numbers[0], numbers[1], numbers[2], how, outcome.task)
+
+
+def _classification(answers: Answers, how: Resampling) -> Outcome:
+    classes = classes_of(answers.true, answers.predicted, answers.classes)
+    true = indices(answers.true, classes)
+    outcome = classification_outcome(true, indices(answers.predicted, classes), classes, how)
+    if answers.scores is None:
+        return outcome
+    scores = answers.scores
+    outcome.reliability = reliability(scores.max(1), scores.argmax(1) == true)
+    outcome.figures += score_figures(scores, true, how)
+    outcome.figures.append(Figure("calibration_error", calibration_error(outcome.reliability)))
+    share = np.bincount(true, minlength=len(classes)) / len(true)
+    guess = score_figures(np.tile(share, (len(true), 1)), true, how)
+    outcome.yardsticks[0].figures.update({figure.name: figure.value for figure in guess})
+    outcome.notes.append(
+        "the baseline's cross-entropy and Brier score are those of always giving the label frequencies as probabilities"
+    )
+    return outcome
+
+
+def read_predictions(path: Path, task: str, columns: Columns, *, encoding: str, limit: int | None = None) -> Answers:
+    """Read a predictions file; DataError names the row and the column of what is wrong."""
+    if task == "classification":
+        return _read_classes(path, columns, encoding, limit)
+    if task == "generation":
+        label = columns.label or "reference"
+        wanted = {label: "--label-column", columns.prediction: "--prediction-column"}
+        wanted |= {columns.source: "--source-column"} if columns.source else {}
+        rows = [[_text(cell) for cell in row] for row in table_rows(path, wanted, encoding, limit)]
+        sources = [row[2] for row in rows] if columns.source else None
+        return Answers([row[0] for row in rows], [row[1] for row in rows], sources=sources)
+    label = columns.label or "label"
+    wanted = {label: "--label-column", columns.prediction: "--prediction-column"}
+    pairs = [
+        (_number(true, label, row), _number(predicted, columns.prediction, row))
+        for row, (true, predicted) in enumerate(table_rows(path, wanted, encoding, limit), 1)
+    ]
+    return Answers([true for true, _ in pairs], [predicted for _, predicted in pairs])
+
+
+def _read_classes(path: Path, columns: Columns, encoding: str, limit: int | None) -> Answers:
+    if columns.probabilities and columns.logits:
+        raise InputError("give --probability-columns or --logit-columns, not both")
+    label, scored = columns.label or "label", columns.probabilities or columns.logits
+    option = "--probability-columns" if columns.probabilities else "--logit-columns"
+    wanted = {label: "--label-column"}
+    wanted |= dict.fromkeys(scored, option) if scored else {columns.prediction: "--prediction-column"}
+    rows = list(table_rows(path, wanted, encoding, limit))
+    true = [label_text(row[0], label, number) for number, row in enumerate(rows, 1)]
+    if not scored:
+        predicted = [label_text(row[1], columns.prediction, number) for number, row in enumerate(rows, 1)]
+        return Answers(true, predicted, classes=columns.labels)
+    matrix, classes = _scores([row[1:] for row in rows], scored, columns.labels, true)
+    return scored_answers(true, _probabilities(matrix, option) if columns.probabilities else softmax(matrix), classes)
+
+
+def scored_answers(true: list[str], probabilities: Floats, classes: Sequence[str]) -> Answers:
+    """Return answers whose prediction is the most likely class."""
+    predicted = [classes[i] for i in probabilities.argmax(1).tolist()]
+    return Answers(true, predicted, probabilities, tuple(classes))
+
+
+def _scores(
+    rows: Sequence[tuple[Any, ...]], names: Sequence[str], labels: Sequence[str], true: list[str]
+) -> tuple[Floats, list[str]]:
+    """Return the scores [n, K] and the classes: --labels, else the keys of a dict, the columns, or sorted labels."""
+    if len(names) > 1:
+        cells = [
+            [_number(cell, name, n) for cell, name in zip(row, names, strict=True)] for n, row in enumerate(rows, 1)
+        ]
+        return _square(cells, list(labels) or list(names))
+    held = [json.loads(row[0]) if isinstance(row[0], str) else row[0] for row in rows]
+    if isinstance(held[0], dict):
+        keys = list(labels) or list(held[0])
+        held = [[row.get(key, 0.0) for key in keys] for row in held]
+        return _square(held, keys)
+    return _square(held, list(labels) or sorted(set(true), key=lambda name: (len(name), name)))
+
+
+def _square(cells: list[Any], classes: list[str]) -> tuple[Floats, list[str]]:
+    for number, row in enumerate(cells, 1):
+        if not isinstance(row, list) or len(row) != len(classes):
+            raise DataError(
+                f"row {number} has {len(row) if isinstance(row, list) else 'no list of'} scores for the {len(classes)} "
+                f"classes {', '.join(classes)}: name the classes in the order of the scores with --labels"
+            )
+    return np.array(cells, np.float64), classes
+
+
+def _probabilities(matrix: Floats, option: str) -> Floats:
+    bad = np.flatnonzero(~((matrix >= 0).all(1) & (np.abs(matrix.sum(1) - 1) < 0.01)))
+    if len(bad):
+        raise DataError(
+            f"row {bad[0] + 1}: the scores {matrix[bad[0]].tolist()} are no probabilities, which are 0 or more and add "
+            f"up to 1; if they are logits say --logit-columns instead of {option}"
+        )
+    found: Floats = matrix / matrix.sum(1, keepdims=True)
+    return found
+
+
+def softmax(matrix: Floats) -> Floats:
+    """Return the softmax of each row."""
+    raised = np.exp(matrix - matrix.max(1, keepdims=True))
+    found: Floats = raised / raised.sum(1, keepdims=True)
+    return found
+
+
+def label_text(cell: Any, column: str, row: int) -> str:
+    """Return a label as text; DataError where the cell is empty.
+
+    >>> label_text(1, "label", 1), label_text(1.0, "label", 1), label_text("neg", "label", 1)
+    ('1', '1', 'neg')
+    """
+    if cell is None or cell == "":
+        raise DataError(f"row {row} has no {column!r}: every row needs one. Fill it in, or take the row out")
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _number(cell: Any, column: str, row: int) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        raise DataError(f"row {row}: {column!r} must be a number; got {cell!r}") from None
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell)

@@ -1,0 +1,98 @@
+"""A folder with a model, causal or masked, as `surprise` and `compress` need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lossmith.data import Tokenizer
+from lossmith.errors import DataError, InputError
+from lossmith.evaluate.sampling import max_positions
+from lossmith.models.build import has_weights
+
+_LONGEST = 1024  # tokens of context taken by default of a model that has more: the rest costs time and wins little
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Hold a model with its tokenizer; `masked`: it fills blanks instead of going on; `name`: what to call it."""
+
+    model: Any
+    tokenizer: Tokenizer
+    masked: bool
+    name: str
+
+    @property
+    def context(self) -> int:
+        """Tokens of context that are used where none are asked for: the model's positions, at most 1,024."""
+        return min(max_positions(self.model) or _LONGEST, _LONGEST)
+
+    @property
+    def start_id(self) -> int | None:
+        """The token before the first of a text: the model's bos token, else the tokenizer's document mark, else none.
+
+        >>> from lossmith.data import Tokenizer
+        >>> from types import SimpleNamespace
+        >>> Scorer(SimpleNamespace(config=SimpleNamespace(bos_token_id=None)), Tokenizer.byte(), False, "m").start_id
+        256
+        """
+        own = getattr(self.model.config, "bos_token_id", None)
+        return own if isinstance(own, int) else self.tokenizer.eos_id
+
+
+def open_scorer(model: Any, tokenizer: Any = None) -> Scorer:
+    """Open a folder (a run, a model, a checkpoint), a trained run, or a model in memory with its tokenizer.
+
+    Errors: InputError where there is no such folder or no tokenizer, DataError where a folder holds no model.
+    """
+    if isinstance(model, Scorer):
+        return model
+    if isinstance(model, (str, Path)):
+        return _from_folder(Path(model))
+    if hasattr(model, "model_folder"):  # lossmith.load_run(...)
+        return Scorer(model.model, model.tokenizer, _is_masked(type(model.model).__name__), model.path.name)
+    if tokenizer is None:
+        raise InputError("a model in memory needs tokenizer=, such as lossmith.data.Tokenizer.load(folder)")
+    return Scorer(model, _own(tokenizer), _is_masked(type(model).__name__), type(model).__name__)
+
+
+def model_folder(path: Path) -> Path:
+    """Return the folder with config.json and weights: the path itself, its model/, or its newest checkpoint's."""
+    if not path.is_dir():
+        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
+    for folder in (path, path / "model", *sorted(path.glob("checkpoints/step-*/model"), reverse=True)):
+        if (folder / "config.json").exists() and has_weights(folder):
+            return folder
+    raise DataError(
+        f"{path} holds no model: expected config.json and weights in it, in its model/ or in checkpoints/step-*/model"
+    )
+
+
+def _from_folder(path: Path) -> Scorer:
+    import json
+
+    from transformers.models.auto import modeling_auto
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = model_folder(path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    masked = any(_is_masked(name) for name in config.get("architectures") or [])
+    family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM
+    return Scorer(family.from_pretrained(folder).eval(), Tokenizer.load(folder), masked, path.absolute().name)
+
+
+def _is_masked(architecture: str) -> bool:
+    # BertForPreTraining and the like hold a masked head too, which AutoModelForMaskedLM takes out
+    return architecture.endswith(("ForMaskedLM", "ForPreTraining"))
+
+
+def _own(tokenizer: Any) -> Tokenizer:
+    """Take a tokenizer of ours, or one of transformers."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError(f"tokenizer= must be a lossmith.data.Tokenizer or a fast tokenizer; got {type(tokenizer)}")
+    return Tokenizer("hf", backend=backend, eos_id=tokenizer.eos_token_id)

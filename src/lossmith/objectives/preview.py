@@ -1,0 +1,60 @@
+"""A batch in words: what the model sees, and what it must guess."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Decoder(Protocol):
+    """What showing a batch asks of a tokenizer."""
+
+    def decode(self, ids: Any, *, special: bool = False) -> str:
+        """Return the text of ids."""
+        ...
+
+    def token_text(self, id: int) -> str:
+        """Return one token in readable form."""
+        ...
+
+
+def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any]]:
+    """Return for each row of a batch {"sees": text, "tokens": n, "guesses": [{"place", "sees", "answer"}, …]}.
+
+    A guess is made at a place of the input; "sees" there is the token that stands in it, "answer" what is asked.
+    Other labels of the row (is the second segment the next one?) come under their own name.
+    """
+    shown = []
+    for index, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)):
+        asked = [(place, ids[place], label) for place, label in enumerate(labels) if label != -100]
+        guesses = [
+            {"place": place, "sees": tokenizer.token_text(seen), "answer": tokenizer.token_text(answer)}
+            for place, seen, answer in asked
+        ]
+        row: dict[str, Any] = {"sees": tokenizer.decode(ids, special=True), "tokens": len(ids), "guesses": guesses}
+        if "sentence_labels" in batch:
+            label = int(batch["sentence_labels"][index])
+            row |= {
+                "sentence_label": label,
+                "says": "the second part " + ("is no continuation" if label else "follows"),
+            }
+        shown.append(row)
+    return shown
+
+
+def fill_in(model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int) -> tuple[str, str]:
+    """Return the first `length` tokens of a batch's first row as the model sees them, and with its guesses in place."""
+    was_training, device = model.training, next(model.parameters()).device
+    batch = {key: value.to(device) for key, value in batch.items()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            guesses = objective.guesses(model, batch)
+    finally:
+        model.train(was_training)
+    filled = batch["input_ids"].flatten().clone()
+    filled[batch["rows"]] = guesses
+    seen, text = (ids.flatten()[:length].tolist() for ids in (batch["input_ids"][0], filled))
+    return tokenizer.decode(seen, special=True), tokenizer.decode(text, special=True)

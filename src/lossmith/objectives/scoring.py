@@ -1,0 +1,91 @@
+"""Score a model by its objective's own loss: Σ nats and Σ weights of every term, divided once, at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Example = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model paid on held-out examples, per term: Σ nats and how many predictions were made.
+
+    >>> scores = Scores({"masked": 20.0, "next_sentence": 3.0}, {"masked": 10.0, "next_sentence": 4.0})
+    >>> scores.loss, scores.losses, scores.tokens
+    (2.75, {'masked': 2.0, 'next_sentence': 0.75}, 10)
+    """
+
+    nats: dict[str, float]
+    counts: dict[str, float]
+    bits_per_byte: None = None
+    """No number: what is guessed with its surroundings in sight is no compressed text."""
+    bytes: None = None
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Nats per prediction of each term."""
+        return {name: nats / (self.counts[name] or 1.0) for name, nats in self.nats.items()}
+
+    @property
+    def loss(self) -> float:
+        """The sum of the terms, each divided by its own count, as in training."""
+        return math.fsum(self.losses.values())
+
+    @property
+    def perplexity(self) -> float:
+        """e^loss of the first term (of masked tokens: the pseudo-perplexity); inf where it overflows."""
+        first = next(iter(self.losses.values()))
+        return math.exp(first) if not first > 700 else math.inf
+
+    @property
+    def tokens(self) -> int:
+        """Predictions of the first term."""
+        return round(next(iter(self.counts.values())))
+
+
+def score(
+    model: Any,
+    objective: Any,
+    batches: Iterable[dict[str, Tensor]],
+    names: Sequence[str],
+    total: Callable[[Tensor], Tensor],
+) -> Scores:
+    """Return the scores of batches, without gradients and in evaluation mode, added up in float64.
+
+    `names`: the terms, which a rank without a batch must know too; `total` adds a tensor up over the ranks.
+    """
+    was_training = model.training
+    sums = torch.zeros(2, len(names), dtype=torch.float64, device=next(model.parameters()).device)
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                made = objective.terms(model, batch)
+                terms = [made[name] for name in names]
+                sums[0] += torch.stack([term.value.detach().double() for term in terms])
+                sums[1] += torch.stack([term.weight.double() for term in terms])
+    finally:
+        model.train(was_training)
+    nats, counts = total(sums).tolist()
+    return Scores(dict(zip(names, nats, strict=True)), dict(zip(names, counts, strict=True)))
+
+
+def alike(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Group examples whose tokens are equally many, in order, at most `size` together.
+
+    >>> short, long = {"tokens": np.zeros(2)}, {"tokens": np.zeros(3)}
+    >>> [len(group) for group in alike([long, long, long, short], 2)]
+    [2, 1, 1]
+    """
+    for _, same in groupby(examples, key=lambda example: len(example["tokens"])):
+        while group := list(islice(same, size)):
+            yield group

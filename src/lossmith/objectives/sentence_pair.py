@@ -1,0 +1,80 @@
+"""Next-sentence prediction and sentence order, with masked language modelling: BERT's and ALBERT's pre-training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossmith.errors import InputError
+from lossmith.losses import cross_entropy
+from lossmith.models.rows import head_on_rows
+from lossmith.objectives.masked import MaskedObjective, inputs_of, masked_term, tensors
+from lossmith.total import Total
+
+TASKS = ("next", "order")
+HEADS = ("seq_relationship_logits", "sop_logits")
+
+
+@dataclass(frozen=True)
+class SentencePairObjective(MaskedObjective):
+    """Tell whether the second segment of ``[CLS] A [SEP] B [SEP]`` follows the first, and guess what `masking` hides.
+
+    Formula: ``Σ −ln p(hidden token)`` and ``Σ −ln p(label)`` in nats, two terms, each divided by its own count.
+    Label 0: B follows A. Label 1, for half of the pairs: with task "next" B is a segment of another document; with task
+    "order" the two have changed places.
+    Examples: {"first", "second", "random": int64[…], "index"} as lossmith.data.pairs makes them.
+    Source: https://arxiv.org/abs/1810.04805 (BERT, 3.1), https://arxiv.org/abs/1909.11942 (ALBERT, 3.1).
+    """
+
+    task: str = "next"
+
+    def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return input_ids, labels, token_type_ids int64[B, T], rows int64[M] and sentence_labels int64[B]."""
+        hidden, types, sentence_labels = [], [], []
+        for example in examples:
+            own = self._rng(example, rng)
+            strange = int(own.random() < 0.5)
+            a, b = self._segments(example, strange)
+            hidden.append(self.masking(np.concatenate([[self.cls_id], a, [self.sep_id], b, [self.sep_id]]), own))
+            types.append(np.repeat([0, 1], [len(a) + 2, len(b) + 1]))
+            sentence_labels.append(strange)
+        both = {"token_type_ids": torch.from_numpy(np.stack(types)), "sentence_labels": torch.tensor(sentence_labels)}
+        return tensors(hidden) | both
+
+    def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the number of hidden tokens and of pairs."""
+        pairs = torch.tensor(float(len(batch["sentence_labels"])), device=batch["rows"].device)
+        return super().counts(batch) | {self.term: pairs}
+
+    def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
+        """Return {"masked": …, "next_sentence" or "sentence_order": …} in nats."""
+        out = head_on_rows(model, inputs_of(batch), batch["rows"])
+        logits = next(out.output[name] for name in HEADS if name in out.output)
+        return {"masked": masked_term(out, batch), self.term: cross_entropy(logits, batch["sentence_labels"])}
+
+    @property
+    def term(self) -> str:
+        """The name of the second term."""
+        return "next_sentence" if self.task == "next" else "sentence_order"
+
+    def _segments(self, example: dict[str, np.ndarray], strange: int) -> tuple[np.ndarray, np.ndarray]:
+        first, second = example["first"], example["second"]
+        if not strange:
+            return first, second
+        return (first, example["random"]) if self.task == "next" else (second, first)
+
+
+def check_sentence_head(model: Any) -> None:
+    """Raise InputError where a model has no head that judges pairs."""
+    with torch.no_grad():
+        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
+    if not any(name in output for name in HEADS):
+        raise InputError(
+            "--objective sentence_pair needs a model with a head for pairs (BertForPreTraining, AlbertForPreTraining); "
+            f"{type(model).__name__} has none: take a preset, or --objective masked"
+        )

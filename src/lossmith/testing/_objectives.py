@@ -1,0 +1,179 @@
+"""The laws of an objective: counts are those of the terms, and nothing that is to be guessed can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossmith.errors import InputError, did_you_mean
+
+Example = dict[str, np.ndarray]
+OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
+ROUNDING = 1e-4  # of the loss: what a sum in float32 may move by
+
+
+class ObjectiveError(AssertionError):
+    """An objective breaks a law: which, and what was seen."""
+
+    def __init__(self, law: str, what: str) -> None:
+        self.law = law
+        super().__init__(f"the objective breaks the law {law!r}: {what}")
+
+
+def check_objective(
+    objective: Any, model: Any, examples: Sequence[Example], *, laws: Sequence[str] = OBJECTIVE_LAWS, seed: int = 0
+) -> None:
+    """Assert that an objective keeps the laws on real examples; raise ObjectiveError where it does not.
+
+    counts: terms[k].weight == counts(batch)[k], for every term, and something is counted.
+    repeatable: the same examples and the same random state give the same batch.
+    split: the totals of the examples' parts add up to those of the whole batch.
+    leak: most labels are not the input at their own place, and other labels move no hidden state.
+    future: (where the labels are the inputs moved by one) other tokens move no hidden state before them.
+    documents: (examples with "documents") another first document moves no hidden state of those after it.
+    A law that says nothing about a batch (no documents, no labels moved by one) is passed over. The model is put into
+    evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn
+    depends on it.
+    Errors: ObjectiveError (an AssertionError); InputError for an unknown law.
+
+    >>> from lossmith.objectives import CausalObjective
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=1, n_positions=16))
+    >>> check_objective(CausalObjective(), model, [{"tokens": np.arange(8)}, {"tokens": np.arange(8, 16)}])
+    """
+    for law in laws:
+        if law not in OBJECTIVE_LAWS:
+            hint = did_you_mean(law, OBJECTIVE_LAWS)
+            raise InputError(f"laws must be among {', '.join(OBJECTIVE_LAWS)}; got {law!r}.{hint}")
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for law in laws:
+                _LAWS[law](objective, model, list(examples), seed)
+    finally:
+        model.train(was_training)
+
+
+def _batch(objective: Any, examples: Sequence[Example], seed: int) -> dict[str, Tensor]:
+    batch: dict[str, Tensor] = objective.batch(examples, np.random.default_rng(seed))
+    return batch
+
+
+def _values(objective: Any, model: Any, batch: dict[str, Tensor]) -> dict[str, float]:
+    torch.manual_seed(0)  # a model that samples (ELECTRA's generator) samples the same
+    return {name: float(total.value) for name, total in objective.terms(model, batch).items()}
+
+
+def _counts(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    batch = _batch(objective, examples, seed)
+    counts, terms = objective.counts(batch), objective.terms(model, batch)
+    if set(counts) != set(terms):
+        raise ObjectiveError("counts", f"counts() has the terms {sorted(counts)}, terms() has {sorted(terms)}")
+    for name, total in terms.items():
+        if float(counts[name]) != float(total.weight):
+            raise ObjectiveError("counts", f"{name}: counts() says {counts[name]}, the term weighs {total.weight}")
+        if not float(total.weight) > 0:
+            raise ObjectiveError("counts", f"{name}: nothing is counted in {len(examples)} examples")
+
+
+def _repeatable(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    one, two = (_batch(objective, examples, seed) for _ in range(2))
+    different = [key for key in one if not torch.equal(one[key], two[key])]
+    if different:
+        raise ObjectiveError("repeatable", f"the same examples and random state gave other {', '.join(different)}")
+
+
+def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    if "index" not in examples[0] and "rows" in _batch(objective, examples, seed):
+        return  # what is drawn depends on the examples before it: the parts are other batches
+    whole = _values(objective, model, _batch(objective, examples, seed))
+    parts = [_values(objective, model, _batch(objective, [example], seed)) for example in examples]
+    for name, value in whole.items():
+        _close("split", f"{name}: the whole batch costs", value, sum(part[name] for part in parts))
+
+
+def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    batch = _batch(objective, examples, seed)
+    labels = batch["labels"]
+    asked = labels != -100
+    share = float((asked & (batch["input_ids"] == labels)).sum() / asked.sum().clamp(min=1))
+    if share > 0.5:
+        raise ObjectiveError("leak", f"{share:.0%} of the labels stand in the input at their own place")
+    other = torch.where(asked, (labels + 1) % model.config.vocab_size, labels)
+    changed = batch | {"labels": other}
+    if "sentence_labels" in batch:
+        changed["sentence_labels"] = 1 - batch["sentence_labels"]
+    moved = (_states(objective, model, batch) - _states(objective, model, changed)).abs().max()
+    if moved > 0:
+        raise ObjectiveError("leak", f"with other labels the model's last hidden states moved by {float(moved):g}")
+
+
+def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    batch = _batch(objective, examples, seed)
+    ids, labels = batch["input_ids"], batch["labels"]
+    if not torch.equal(torch.where(labels[:, :-1] == -100, -100, ids[:, 1:]), labels[:, :-1]):
+        return
+    later = ids.shape[1] // 2
+    other = _changed(ids, slice(later, None), model)
+    before, after = (_states(objective, model, batch | {"input_ids": each})[:, :later] for each in (ids, other))
+    _unmoved("future", f"with other tokens from place {later} on, the states before it", before, after)
+
+
+def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    if "documents" not in examples[0]:
+        return
+    batch = _batch(objective, examples, seed)
+    frame = max(0, (batch["input_ids"].shape[1] - len(examples[0]["tokens"])) // 2)
+    for row, example in enumerate(examples):
+        first = int((example["documents"] == example["documents"][0]).sum()) + frame
+        own = {key: value[row : row + 1] for key, value in batch.items() if key != "rows"}
+        own |= {"rows": (own["labels"].flatten() != -100).nonzero().flatten()} if "rows" in batch else {}
+        other = own | {"input_ids": _changed(own["input_ids"], slice(frame, first), model)}
+        before, after = (_states(objective, model, each)[:, first:] for each in (own, other))
+        _unmoved("documents", f"row {row}: with another first document, the states of those after it", before, after)
+
+
+def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:
+    other = ids.clone()
+    other[:, places] = (other[:, places] + 1) % model.config.vocab_size
+    return other
+
+
+def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Return the last hidden states [B, T, D] that the objective makes the model's body compute."""
+    objective.terms(model, batch)  # whatever is tried once per model is tried here
+    seen: list[Tensor] = []
+    handle = model.base_model.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    try:
+        objective.terms(model, batch)
+    finally:
+        handle.remove()
+    return seen[-1]
+
+
+def _unmoved(law: str, what: str, before: Tensor, after: Tensor) -> None:
+    if not before.numel():
+        return
+    moved, largest = float((before - after).abs().max()), float(before.abs().max())
+    if moved > ROUNDING * largest:
+        raise ObjectiveError(law, f"{what} moved by {moved:g} (the largest is {largest:g})")
+
+
+def _close(law: str, what: str, one: float, two: float) -> None:
+    if abs(one - two) > ROUNDING * max(abs(one), abs(two)):
+        raise ObjectiveError(law, f"{what} {one:g} nats, its parts {two:g}")
+
+
+_LAWS = {
+    "counts": _counts,
+    "repeatable": _repeatable,
+    "split": _split,
+    "leak": _leak,
+    "future": _future,
+    "documents": _documents,
+}

@@ -1,0 +1,101 @@
+"""What an objective is trained with: its tokenizer, its examples, its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
+from lossmith.errors import DataError, InputError
+from lossmith.models import build_model, check_causal, loss_path, rows_path
+from lossmith.objectives import OBJECTIVES, Objective, ObjectiveSpec
+from lossmith.objectives.sentence_pair import check_sentence_head
+from lossmith.train.config import TrainConfig, settled
+
+
+@dataclass(frozen=True)
+class Task:
+    """An objective made for a token store, with the tokenizer and the training examples that it needs."""
+
+    spec: ObjectiveSpec
+    objective: Objective
+    tokenizer: Tokenizer
+    blocks: Blocks
+    window: int
+    """What `Blocks` and `windows` call the block size: the tokens of text in a block, less one."""
+    document_mask: bool = False
+
+    def held_out(self, store: TokenStore, limit: int | None) -> Iterator[dict[str, Any]]:
+        """Yield the windows of the validation text in order, each with its place."""
+        found = windows(store.validation, self.window, limit=limit, document_mask=self.document_mask)
+        for place, example in enumerate(found):
+            numbered: dict[str, Any] = example | {"index": np.int64(place)}
+            start = place * self.window
+            yield pair(store.validation, numbered, start, (0, place)) if self.spec.pairs else numbered
+
+    def comparable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
+        if self.spec.causal:
+            return rows
+        return [row for row in rows if row["name"] in ("uniform", "unigram") and not self.spec.pairs]
+
+
+def make_task(config: TrainConfig, store: TokenStore) -> Task:
+    """Make the objective of resolved options; InputError where --block-size leaves no room for text."""
+    spec = OBJECTIVES[settled(config.objective)]
+    tokenizer = store.tokenizer.with_special(spec.roles)
+    context, seed = settled(config.block_size), settled(config.seed)
+    window = context - spec.frame - 1
+    if window < 1:
+        raise InputError(f"--block-size must be at least {spec.frame + 2} for --objective {spec.name}; got {context}")
+    if spec.pairs and config.document_mask:
+        raise InputError(
+            "--document-mask keeps documents apart, and --objective sentence_pair compares them: leave it out"
+        )
+    kind = Pairs if spec.pairs else Blocks
+    blocks = kind(store.train, window, seed=seed, document_mask=config.document_mask)
+    objective = spec.make(tokenizer, asdict(config), seed)
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
+
+
+def make_model(config: TrainConfig, task: Task) -> Any:
+    """Build the model of resolved options; DataError where it knows fewer tokens than the objective needs."""
+    name, context = settled(config.model), settled(config.block_size)
+    try:
+        model = _built(config, task)
+        if task.spec.causal:
+            check_causal(model, name)
+            return model
+        with torch.no_grad():
+            model.base_model(input_ids=torch.ones(1, context, dtype=torch.long))
+    except (AssertionError, IndexError) as error:
+        if task.spec.causal:
+            raise
+        raise InputError(
+            f"--model {name} has no positions for --block-size {context} ({error or type(error).__name__}): models "
+            "that count them from the padding token on (RoBERTa) can be continued from weights, not started here; take "
+            "a preset, or the configuration of BERT, DistilBERT, ALBERT, ELECTRA, DeBERTa or ModernBERT"
+        ) from None
+    if getattr(model.config, "is_decoder", False):
+        raise DataError(f'{name}/config.json says "is_decoder": true: --objective {task.spec.name} looks both ways')
+    if task.spec.pairs:
+        check_sentence_head(model)
+    return model
+
+
+def _built(config: TrainConfig, task: Task) -> Any:
+    tokenizer = task.tokenizer
+    return build_model(
+        settled(config.model), vocab_size=tokenizer.vocab_size, context=settled(config.block_size),
+        seed=settled(config.seed), end_id=tokenizer.eos_id, exact=tokenizer.kind != "hf",
+        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if task.spec.roles else None,
+    )  # fmt: skip
+
+
+def path_of_loss(task: Task, model: Any) -> str:
+    """Say which way the loss takes through the model."""
+    return loss_path(model) if task.spec.causal else rows_path(model)

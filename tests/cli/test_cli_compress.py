@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lossmith import cli
+from lossmith.data import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import transformers
+
+    path = tmp_path_factory.mktemp("models") / "tiny model"
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=257, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=256, eos_token_id=256,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(path / "model")
+    Tokenizer.byte().save(path / "model")
+    return path
+
+
+def lossmith(*arguments: object, threads: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lossmith", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_another_process_with_other_threads_brings_it_back(folder: Path, tmp_path: Path) -> None:
+    data = "床前明月光\r\nplain text\n".encode() * 5 + b"\xff\0\xfe" * 9
+    (tmp_path / "in").write_bytes(data)
+    for there, back in ((1, 2), (2, 1)):
+        done = lossmith("compress", tmp_path / "in", "--model", folder, "-o", tmp_path / "c", "--json", threads=there)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["bytes"] == (tmp_path / "c").stat().st_size
+        assert told["original_bytes"] == len(data)
+        assert set(told["others"]) >= {"gzip -9", "xz -9", "zstd -19"}
+        done = lossmith("decompress", tmp_path / "c", "--model", folder, "-o", tmp_path / "out", threads=back)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out").read_bytes() == data
+        (tmp_path / "out").unlink()
+
+
+def test_the_table_and_the_default_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be", encoding="utf-8")
+    assert (
+        cli.run(
+            [
+                "compress",
+                str(tmp_path / "a.txt"),
+                "--model",
+                str(folder),
+                "--jobs",
+                "2",
+                "--given",
+                str(tmp_path / "a.txt"),
+            ]
+        )
+        == 0
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert "decoded and compared" in out
+    for said in (
+        "gzip -9",
+        "xz -9, given",
+        "the model's loss",
+        "with the model",
+        "2 jobs cost",
+        "bytes above the loss",
+    ):
+        assert said in out
+    (tmp_path / "a.txt").unlink()
+    assert cli.run(["decompress", str(tmp_path / "a.txt.lsz"), "--model", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == 18
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "to be or not to be"
+
+
+def test_a_kill_leaves_nothing_that_looks_finished(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"a long text, for which there will be no time. " * 3000)
+    command = [sys.executable, "-m", "lossmith", "compress", str(tmp_path / "in"), "--model", str(folder)]
+    (tmp_path / "in.lsz").write_bytes(b"the file of yesterday")
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(6)  # into the coding: there is work for minutes
+    assert child.poll() is None
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert (tmp_path / "in.lsz").read_bytes() == b"the file of yesterday"
+    # and where the kill falls into the writing, only the name of a temporary file is left
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".lsz"] == ["in.lsz"]
+
+
+def test_nothing_is_written_where_anything_is_wrong(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("text")
+    model = ["--model", str(folder)]
+    assert cli.run(["compress", str(tmp_path / "in"), *model]) == 0
+    packed = tmp_path / "in.lsz"
+    broken = bytearray(packed.read_bytes())
+    broken[-7] ^= 4
+    (tmp_path / "broken").write_bytes(broken)
+    capsys.readouterr()
+    calls = {
+        "is damaged or cut off": ["decompress", str(tmp_path / "broken"), *model, "-o", str(tmp_path / "out")],
+        "-o is needed": ["decompress", str(tmp_path / "broken"), *model],
+        "cannot be read": ["compress", str(tmp_path / "no"), *model],
+        "-o must be a file in a folder that exists": [
+            "compress", str(tmp_path / "in"), *model, "-o", str(tmp_path / "no" / "out"),
+        ],
+        "does not exist": ["compress", str(tmp_path / "in"), "--model", str(tmp_path / "nowhere")],
+    }  # fmt: skip
+    for message, call in calls.items():
+        assert cli.run(call) == 2, call
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
