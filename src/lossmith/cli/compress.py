@@ -151,5 +151,6 @@ def _show(found: Compressed, output: Path, others: dict[str, int], model: Path) 
     if found.price is not None:
         console.print(f"{found.streams} jobs cost {found.price:,} bytes against --jobs 1", style="dim")
     if found.raw:
-        console.print(f"{found.raw:,} bytes kept as they are: the tokenizer does not bring them back", style="dim")
+        why = "the tokenizer does not bring them back, or the model would need more than 8 bits a byte"
+        console.print(f"{found.raw:,} bytes kept as they are: {why}", style="dim")
     console.print(f"to restore: lossmith decompress {output} --model {model} -o FILE", style="dim", markup=False)

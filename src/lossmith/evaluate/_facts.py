@@ -19,6 +19,11 @@ from lossmith.pictures.text import clean, program
 from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
 
 OURS = "ours"
+LOADERS = {  # the class of transformers that loads a model, by what it was trained for
+    "causal": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "sentence_pair": "AutoModelForPreTraining",
+}
 
 
 @dataclass(frozen=True)
@@ -161,14 +166,19 @@ class Facts:
         prompt = str(self.info.get("example") or "The")
         quoted = shlex.quote(clean(prompt).split("\n")[0][:60])
         model = json.dumps(str(self.folder.resolve() / "model"), ensure_ascii=False)
+        objective = (self.info.get("config") or {}).get("objective") or "causal"
+        kind = LOADERS.get(objective, "AutoModel")
         load = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-            f"model = AutoModelForCausalLM.from_pretrained({model})\n"
+            f"from transformers import {kind}, AutoTokenizer\n"
+            f"model = {kind}.from_pretrained({model})\n"
             f"tokenizer = AutoTokenizer.from_pretrained({model})"
         )
-        return [
+        writes = [
             ("Sample text", "sh", f"{program()} sample {path} --prompt {quoted}"),
             ("Ask what comes next", "sh", f"{program()} next {path} {quoted}"),
+        ]
+        return [
+            *(writes if objective == "causal" else []),
             (
                 "Go on training",
                 "sh",

@@ -269,6 +269,7 @@ def _finish(session: Session, loop: Loop, step: int, result: Evaluation | Scores
         **ended,
         "baselines": session.record["baselines"],
         "example": session.record["example"],
+        "objective": str(session.config.objective),
         "findings": [finding.to_json() for finding in findings_of(read_run(session.folder.path))],
         "run": str(session.folder.path),
         "files": files,

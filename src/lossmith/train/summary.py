@@ -27,7 +27,7 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         style = {"error": "bold red", "warning": "yellow"}.get(finding["severity"], "dim")
         console.print(f"[{style}]{finding['check']}[/]: {escape(finding['message'])}", soft_wrap=True)
     console.print()
-    for what, where in places(path, result["example"]):
+    for what, where in places(path, result["example"], writes=result["objective"] == "causal"):
         console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
 
 
@@ -53,14 +53,20 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def places(path: Path, example: str) -> list[tuple[str, str]]:
-    """Return what a run leaves and where: files first, then commands, with an example of its own text."""
+def places(path: Path, example: str, *, writes: bool = True) -> list[tuple[str, str]]:
+    """Return what a run leaves and where: files first, then commands, with an example of its own text.
+
+    writes: whether the model says what comes next, so that it can be sampled from.
+    """
     run, prompt = shlex.quote(str(path)), shlex.quote(example)
-    return [
+    files = [
         ("report", str(path / "report.html")),
         ("curve", str(path / "loss.png")),
         ("samples", str(path / "samples.jsonl")),
         ("model", str(path / "model")),
+    ]
+    commands = [
         ("write", f"{program()} sample {run} --prompt {prompt}"),
         ("ask", f"{program()} next {run} {prompt}"),
     ]
+    return [*files, *(commands if writes else [])]
