@@ -69,6 +69,13 @@ def test_a_good_run_ends_well_and_is_drawn(logs: Path) -> None:
     assert any("⠀" <= char <= "⣿" for char in result.stdout)
 
 
+def test_what_a_missing_column_would_settle_is_said(logs: Path) -> None:
+    good, overfit = (found(read(name, "--json", cwd=logs))["runs"][0] for name in ("good.csv", "overfit.csv"))
+    assert "overfit" in good["unsettled"]["eval_loss"]
+    assert "eval_loss" not in overfit["unsettled"]
+    assert "eval_loss was not logged" in read("good.csv", cwd=logs).stdout
+
+
 def test_chinese(logs: Path) -> None:
     result = read("坏.csv", "--lang", "zh", cwd=logs)
     assert "不是数" in result.stdout

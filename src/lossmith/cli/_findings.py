@@ -36,6 +36,8 @@ def show_report(report: Report, console: Console, lang: str = "en", *, curve: bo
         console.print(_legend(report))
     for finding in report.findings:
         show_finding(finding, console, lang)
+    for sentence in report.said_unsettled(lang):
+        console.print(Text(f"? {sentence}", style="dim"))
     said = report.said_forecast(lang)
     if said:
         console.print(Text(f"→ {said}", style="cyan"))

@@ -80,6 +80,8 @@ def _run(report: Report, words: dict[str, str], lang: str) -> Iterator[str]:
         yield f"<p>{words['nothing']}</p>"
     for finding in report.findings:
         yield finding_box(finding, lang)
+    for line in report.said_unsettled(lang):
+        yield f"<p><small>{text(line)}</small></p>"
     if report.forecast is not None:
         yield f"<h3>{words['forecast']}</h3><p>{text(report.said_forecast(lang))}</p>"
     yield "</section>"

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 NAMES = {"loss": "train", "eval_loss": "eval", "learning_rate": "lr", "grad_norm": "grad norm"}
 
 
+SETTLES = {  # what a column would decide: overfitting always, causes only where their symptoms were found
+    "eval_loss": ("overfit", "train_val_gap", "loss_scale", "suspiciously_low"),
+    "learning_rate": ("plateau", "slow", "lr_too_large", "diverged", "still_falling", "epoch_staircase"),
+    "grad_norm": ("spike", "nan", "diverged"),
+}
+UNSETTLED = {
+    "en": "{column} was not logged; it would settle more about: {checks}",
+    "zh": "没有记录 {column}；有了它才能进一步判断：{checks}",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """Hold a run, its findings and, where there is enough to go by, a forecast of its loss."""
@@ -57,6 +68,23 @@ class Report:
         """Say the forecast in a sentence or two; empty where there is none."""
         return "" if self.forecast is None else _said(self.forecast, self.run, lang)
 
+    @cached_property
+    def unsettled(self) -> dict[str, tuple[str, ...]]:
+        """The columns that were not logged, with the checks that they would settle for this run."""
+        found = {finding.check for finding in self.findings}
+        wanted = {column: checks for column, checks in SETTLES.items() if not len(self.run.curves.get(column, ()))}
+        asked = {
+            column: checks if column == "eval_loss" else tuple(check for check in checks if check in found)
+            for column, checks in wanted.items()
+        }
+        return {column: checks for column, checks in asked.items() if checks}
+
+    def said_unsettled(self, lang: str = "en") -> list[str]:
+        """Say which column would settle what, a sentence each."""
+        return [
+            UNSETTLED[lang].format(column=column, checks=", ".join(checks)) for column, checks in self.unsettled.items()
+        ]
+
     def to_json(self, lang: str = "en") -> dict[str, Any]:
         """Return the report as JSON can carry it."""
         return {
@@ -72,6 +100,7 @@ class Report:
                 if len(curve)
             },
             "findings": [finding.to_json(lang) for finding in self.findings],
+            "unsettled": {column: list(checks) for column, checks in self.unsettled.items()},
             "forecast": None if self.forecast is None else asdict(self.forecast),
         }
 
