@@ -3,14 +3,13 @@
 Both train BertForMaskedLM (--layers, --width, --vocab) from the same weights on blocks of --context tokens of the same
 text with --mask-rate of them hidden, AdamW (fused), float32 on a CPU, and do all that a step does: making the batch,
 forward, backward, clipping, update. Theirs: Trainer with DataCollatorForLanguageModeling; logging, saving and
-evaluation off. Runs alternate, and the medians of --repeats are compared: python benchmarks/mlm_step.py [--json]
+evaluation off. Runs alternate, and the medians of --repeats are compared: python benchmarks/mlm_step.py
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from rows import keep
 
 import lossmith
 from lossmith.data import DataConfig, open_store
@@ -80,14 +80,13 @@ def rate(args: argparse.Namespace, seconds: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and keep the row."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("layers", 4), ("width", 128), ("vocab", 8192), ("context", 128), ("batch", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--mask-rate", type=float, default=0.15)
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     found: dict[str, list[float]] = {"theirs": [], "ours": []}
     with tempfile.TemporaryDirectory() as work:
@@ -105,13 +104,10 @@ def main() -> None:
             found["theirs"].append(theirs(args, *places, rows, f"{work}/theirs{index}"))
             found["ours"].append(ours(args, *places, f"{work}/ours{index}"))
     medians = {name: statistics.median(values) for name, values in found.items()}
-    result = vars(args) | found | {"load": os.getloadavg(), "threads": torch.get_num_threads()}
-    result |= {"ratio": medians["ours"] / medians["theirs"]}
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(f"Hugging Face Trainer {medians['theirs']:,.0f} tokens/s, lossmith {medians['ours']:,.0f} tokens/s: "
-              f"{result['ratio']:.2f} x (load {result['load'][0]:.1f}, {result['threads']} threads)")  # fmt: skip
+    shape = {name: value for name, value in vars(args).items() if name != "repeats"}
+    ratio = round(medians["ours"] / medians["theirs"], 3)
+    row = {"unit": "tokens per second; ratio: lossmith / HF Trainer", "ratio": ratio, "bar": 1.5, **medians, **shape}
+    keep("mlm_step", row | {"repeats": args.repeats, "threads": torch.get_num_threads()})
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python benchmarks/read_speed.py [--repeats 5] [--big]
 
 Each reading is a process of its own; wall and processor seconds of `lossmith.runs.read`, imports apart, and the peak of
-resident memory. Rows hold step, loss, learning rate and gradient norm; every thousandth row of the JSONL is an
-evaluation. Floor: `json.loads` of the same lines, one by one. `--big` adds the ten million.
+resident memory; and the command, from process start to end. Rows hold step, loss, learning rate and gradient norm;
+every thousandth row of the JSONL is an evaluation. Floor: `json.loads` of the same lines, one by one. `--big` adds the
+ten million.
 """
 
 from __future__ import annotations
@@ -77,31 +78,31 @@ def measure(path: Path, count: int, repeats: int, bar: str) -> None:
         row["floor_json_loads_wall"] = median([one[0] for one in floor])
         row["floor_json_loads_processor"] = median([one[1] for one in floor])
     keep("read_speed", row)
+    if count == 1_000_000:
+        measure_command(path, count, repeats, "2 s of reading and findings")
     path.unlink()
 
 
-def measure_start(path: Path, repeats: int) -> None:
-    """Keep a row of one trainer_state.json of 1,000 rows, process start to end."""
-    rows = [
-        {"epoch": i / 300, "grad_norm": 1.5, "learning_rate": 3e-4, "loss": 2 + 5 / (i + 1), "step": i}
-        for i in range(1000)
-    ]
-    path.write_text(json.dumps({"log_history": rows, "max_steps": 1000}, indent=2))
-    seconds: dict[str, list[float]] = {"read": [], "floor_numpy": []}
-    codes = {"read": f"from lossmith.runs import read; read({str(path)!r})", "floor_numpy": "import numpy"}
+def measure_command(path: Path, rows: int, repeats: int, bar: str) -> None:
+    """Keep a row of `lossmith read --json` (read, findings, forecast), process start to end; floor: importing numpy."""
+    seconds: dict[str, list[float]] = {"wall": [], "floor_import_numpy": []}
+    codes = {"wall": ["-m", "lossmith", "read", str(path), "--json"], "floor_import_numpy": ["-c", "import numpy"]}
     for _ in range(repeats):
         for name, code in codes.items():
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
+            subprocess.run([sys.executable, *code], check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - start)
-    row = {
-        "unit": "seconds",
-        "log": path.name,
-        "rows": len(rows),
-        "bar": "0.6 s process start to end",
-        "repeats": repeats,
-    }
-    keep("read_speed", row | {name: median(values) for name, values in seconds.items()})
+    row = {"unit": "seconds", "what": "lossmith read --json", "log": path.name, "rows": rows, "bar": bar}
+    keep("read_speed", row | {"repeats": repeats} | {name: median(values) for name, values in seconds.items()})
+
+
+def write_state(path: Path, rows: int) -> None:
+    """Write a trainer_state.json of so many rows."""
+    history = [
+        {"epoch": i / 300, "grad_norm": 1.5, "learning_rate": 3e-4, "loss": 2 + 5 / (i + 1), "step": i}
+        for i in range(rows)
+    ]
+    path.write_text(json.dumps({"log_history": history, "max_steps": rows}, indent=2))
 
 
 def main() -> None:
@@ -115,7 +116,9 @@ def main() -> None:
             measure(Path(folder, name), 1_000_000, options.repeats, "1.2 s of the 2 s for read and diagnose")
             if options.big:
                 measure(Path(folder, name), 10_000_000, 1, "2048 MB")
-        measure_start(Path(folder, "trainer_state.json"), options.repeats)
+        state = Path(folder, "trainer_state.json")
+        write_state(state, 1000)
+        measure_command(state, 1000, options.repeats, "0.6 s")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ ALL = (
     "hf_models.py",
     "hf_fused.py",
     "read_speed.py --big",
+    "mlm_step.py",
     "diagnosis_curves.py",
     "forecast_backtest.py",
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lossmith.diagnosis._facts import Facts, facts
+from lossmith.diagnosis._facts import facts
 from lossmith.diagnosis._finding import Finding
 from lossmith.diagnosis._series import Floats, Series
 from lossmith.runs import Run
@@ -172,7 +172,3 @@ def _around(series: Series, at: int, width: int = 10) -> tuple[Floats, Floats]:
     before = series.value[:at][again][:width]
     after = series.value[at : at + width]
     return (before if len(before) >= 2 else series.value[max(0, at - width) : at]), after
-
-
-__all__ = ["loss_scale", "lr_drop", "resume_jump", "wrong_initial_loss"]
-_ = Facts

@@ -132,17 +132,14 @@ def _log_probabilities(model: Any, ids: list[int], last: int) -> Floats:
     """ln p over the vocabulary after each of the last `last` of `ids`, float64[last, V]; the context is cut to fit."""
     import torch
 
+    from lossmith.models.mode import evaluating
+
     limit = max_positions(model)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([ids[-limit:] if limit else ids], device=device)).logits
-        log_p: Floats = logits[0, -last:].double().log_softmax(-1).cpu().numpy()
-        return log_p
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        logits = model(input_ids=torch.tensor([ids[-limit:] if limit else ids], device=device)).logits
+    log_p: Floats = logits[0, -last:].double().log_softmax(-1).cpu().numpy()
+    return log_p
 
 
 def _entropy(log_p: Floats) -> float:

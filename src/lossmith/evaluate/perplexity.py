@@ -78,27 +78,16 @@ def evaluate(
     Sums are float64. The model's train/eval mode is restored. A split without a prediction is a DataError.
     """
     from lossmith.data import windows
+    from lossmith.objectives.scoring import alike, tokens_in
 
     examples = windows(split, block_size, limit=limit, document_mask=document_mask)
-    nats, tokens = _score(model, objective, _mine(_batches(examples, batch_size)), device)
+    nats, tokens = _score(model, objective, _mine(alike(examples, batch_size, tokens_in)), device)
     if not tokens:
         raise DataError(
             f"nothing to evaluate: the validation text has {len(split.tokens)} token(s) and at least 2 are needed; "
             "give a longer text, a larger --validation-fraction or an --eval-file"
         )
     return Evaluation(nats, tokens, _bytes_predicted(split, tokenizer, tokens))
-
-
-def _batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
-    """Group windows of the same length, at most `size` together: the last window is shorter and goes alone."""
-    batch: list[Example] = []
-    for example in examples:
-        if batch and (len(batch) == size or len(example["tokens"]) != len(batch[0]["tokens"])):
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
 
 
 def _distributed() -> Any | None:
@@ -119,18 +108,15 @@ def _score(
 ) -> tuple[float, int]:
     import torch
 
+    from lossmith.models.mode import evaluating
+
     device = next(model.parameters()).device if device is None else torch.device(device)
     rng = np.random.default_rng(0)
     values: list[torch.Tensor] = []
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for examples in batches:
-                batch = {key: value.to(device) for key, value in objective.batch(examples, rng).items()}
-                values.append(_stacked(objective.terms(model, batch)))
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for examples in batches:
+            batch = {key: value.to(device) for key, value in objective.batch(examples, rng).items()}
+            values.append(_stacked(objective.terms(model, batch)))
     return _reduced(values, device)
 
 

@@ -78,20 +78,16 @@ def score_windows(model: Any, windows: Iterable[Window], batch_size: int) -> Ite
     Windows of like length go together, padded on the right, where a causal model never looks. The logits of a batch
     are not stored (where the model lets its head be reached), those of a text never.
     """
-    import torch
+    from lossmith.models.mode import evaluating
 
     stream = iter(windows)
-    was_training = model.training
-    model.eval()
-    try:
-        while held := list(islice(stream, _SORTED * batch_size)):
-            held.sort(key=lambda window: -len(window.tokens))
-            for start in range(0, len(held), batch_size):
-                batch = held[start : start + batch_size]
-                with torch.no_grad():
-                    yield from zip(batch, _nats(model, batch), strict=True)
-    finally:
-        model.train(was_training)
+    while held := list(islice(stream, _SORTED * batch_size)):
+        held.sort(key=lambda window: -len(window.tokens))
+        for start in range(0, len(held), batch_size):
+            batch = held[start : start + batch_size]
+            with evaluating(model):
+                nats = _nats(model, batch)
+            yield from zip(batch, nats, strict=True)
 
 
 def _nats(model: Any, batch: list[Window]) -> list[float]:

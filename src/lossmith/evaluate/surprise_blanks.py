@@ -79,7 +79,7 @@ def _hidden(scorer: Scorer, parts: list[str], top: int) -> list[tuple[tuple[str,
     """All blanks hidden at once: the best combinations of what the model says of each."""
     import torch
 
-    from lossmith.evaluate.surprise_windows import evaluating
+    from lossmith.models.mode import evaluating
 
     before, mask, after = mask_marks(scorer)
     ids, places = list(before), []

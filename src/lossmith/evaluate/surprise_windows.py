@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ from torch import Tensor
 from lossmith.errors import InputError
 from lossmith.losses import token_statistics
 from lossmith.models.head import Head, hidden_and_head
+from lossmith.models.mode import evaluating
+from lossmith.objectives.scoring import alike
 
 Ints = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -94,7 +95,8 @@ def score_causal(
     rows = Rows(len(sequence), top)
     device = next(model.parameters()).device
     with evaluating(model):
-        for batch in _batches(windows(len(sequence), context, stride), max(1, _TOKENS // context)):
+        found = windows(len(sequence), context, stride)
+        for batch in alike(found, max(1, _TOKENS // context), lambda window: window.stop - window.start):
             ids = np.stack([sequence[w.start : w.stop] for w in batch])
             hidden, head = hidden_and_head(model, {"input_ids": torch.from_numpy(ids).to(device)})
             at = np.concatenate([np.arange(w.scored, w.stop) for w in batch]) + 1
@@ -142,26 +144,3 @@ def check_window(context: int, stride: int, limit: int | None) -> None:
         raise InputError(f"--context must be at least 1{most}; got {context}")
     if not 1 <= stride <= context:
         raise InputError(f"--stride must be at least 1 and at most the context, {context}; got {stride}")
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Put a model into evaluation mode, without gradients, and put its mode back."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def _batches(found: Iterator[Window], size: int) -> Iterator[list[Window]]:
-    batch: list[Window] = []
-    for window in found:
-        if batch and (len(batch) == size or window.stop - window.start != batch[0].stop - batch[0].start):
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
+
+from lossmith.models.mode import evaluating
 
 
 class Decoder(Protocol):
@@ -46,14 +47,10 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any
 
 def fill_in(model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int) -> tuple[str, str]:
     """Return the first `length` tokens of a batch's first row as the model sees them, and with its guesses in place."""
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     batch = {key: value.to(device) for key, value in batch.items()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            guesses = objective.guesses(model, batch)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        guesses = objective.guesses(model, batch)
     filled = batch["input_ids"].flatten().clone()
     filled[batch["rows"]] = guesses
     seen, text = (ids.flatten()[:length].tolist() for ids in (batch["input_ids"][0], filled))

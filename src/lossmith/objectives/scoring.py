@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lossmith.models.mode import evaluating
+
 Example = dict[str, np.ndarray]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,29 @@ def score(
 
     `names`: the terms, which a rank without a batch must know too; `total` adds a tensor up over the ranks.
     """
-    was_training = model.training
     sums = torch.zeros(2, len(names), dtype=torch.float64, device=next(model.parameters()).device)
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                made = objective.terms(model, batch)
-                terms = [made[name] for name in names]
-                sums[0] += torch.stack([term.value.detach().double() for term in terms])
-                sums[1] += torch.stack([term.weight.double() for term in terms])
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for batch in batches:
+            made = objective.terms(model, batch)
+            terms = [made[name] for name in names]
+            sums[0] += torch.stack([term.value.detach().double() for term in terms])
+            sums[1] += torch.stack([term.weight.double() for term in terms])
     nats, counts = total(sums).tolist()
     return Scores(dict(zip(names, nats, strict=True)), dict(zip(names, counts, strict=True)))
 
 
-def alike(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    """Group examples whose tokens are equally many, in order, at most `size` together.
+def tokens_in(example: Example) -> int:
+    """Return how many tokens an example has."""
+    return len(example["tokens"])
+
+
+def alike(items: Iterable[T], size: int, length: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group neighbours of the same length, in order, at most `size` together.
 
     >>> short, long = {"tokens": np.zeros(2)}, {"tokens": np.zeros(3)}
-    >>> [len(group) for group in alike([long, long, long, short], 2)]
+    >>> [len(group) for group in alike([long, long, long, short], 2, tokens_in)]
     [2, 1, 1]
     """
-    for _, same in groupby(examples, key=lambda example: len(example["tokens"])):
+    for _, same in groupby(items, key=length):
         while group := list(islice(same, size)):
             yield group

@@ -35,7 +35,7 @@ def draw(panel: Panel, width: int, rows: int = 12) -> list[Spans]:
     out = []
     for row in range(rows):
         edge = f"{labels.get(row, ''):>{LEFT - 2}} {'┤' if row in labels else '│'}"
-        out.append([("", edge), *_row(dots[4 * row : 4 * row + 4], roles[row], panel)])
+        out.append([("", edge), *_row(dots[4 * row : 4 * row + 4], roles[row])])
     out.append([("", f"{'':{LEFT - 1}}└{'─' * columns}")])
     out.append([("", f"{'':{LEFT}}{_ends(left, right, columns)}")])
     return [*out, *_marks(panel, x, columns)]
@@ -65,20 +65,25 @@ def _joined(px: Floats, py: Floats) -> Floats:
     return np.stack([np.interp(part, index, px), np.interp(part, index, py)])
 
 
-def _row(dots: np.ndarray, roles: np.ndarray, panel: Panel) -> Spans:
+def _row(dots: np.ndarray, roles: np.ndarray) -> Spans:
+    names = ("", *ROLES)
+    spans: Spans = []
+    for code, role in zip(_characters(dots), roles.tolist(), strict=True):
+        name = names[role]
+        if spans and spans[-1][0] == name:
+            spans[-1] = (name, spans[-1][1] + code)
+        else:
+            spans.append((name, code))
+    return spans
+
+
+def _characters(dots: np.ndarray) -> str:
+    """Return the braille characters of four rows of dots, bool [4, 2·columns]."""
     bits = np.full(dots.shape[1] // 2, 0x2800)
     for column in range(2):
         for down in range(4):
             bits |= np.where(dots[down, column::2], DOTS[column][down], 0)
-    spans: Spans = []
-    names = ("", *ROLES)
-    for code, role in zip(bits.tolist(), roles.tolist(), strict=True):
-        name = names[role]
-        if spans and spans[-1][0] == name:
-            spans[-1] = (name, spans[-1][1] + chr(code))
-        else:
-            spans.append((name, chr(code)))
-    return spans
+    return "".join(map(chr, bits.tolist()))
 
 
 def _ends(left: float, right: float, columns: int) -> str:
@@ -106,7 +111,7 @@ def braille(y: Sequence[float], columns: int, rows: int, low: float, high: float
     >>> braille([0.0, 1.0, 2.0, 3.0], 2, 1, 0.0, 3.0)
     ['⡠⠊']
     """
-    cells = [[0x2800] * columns for _ in range(rows)]
+    dots = np.zeros((4 * rows, 2 * columns), bool)
     before: int | None = None
     for dot in range(2 * columns):
         value = y[round(dot / (2 * columns - 1) * (len(y) - 1))]
@@ -116,7 +121,6 @@ def braille(y: Sequence[float], columns: int, rows: int, low: float, high: float
         here = round((high - value) / (high - low) * (4 * rows - 1))
         # A steep line is closed from below the dot before to this one.
         start = here if before is None else before + (here > before) - (here < before)
-        for down in range(min(start, here), max(start, here) + 1):
-            cells[down // 4][dot // 2] |= DOTS[dot % 2][down % 4]
+        dots[min(start, here) : max(start, here) + 1, dot] = True
         before = here
-    return ["".join(map(chr, row)) for row in cells]
+    return [_characters(dots[4 * row : 4 * row + 4]) for row in range(rows)]

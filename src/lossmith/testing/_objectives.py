@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossmith.errors import InputError, did_you_mean
+from lossmith.models.mode import evaluating
 
 Example = dict[str, np.ndarray]
 OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
@@ -49,14 +50,9 @@ def check_objective(
         if law not in OBJECTIVE_LAWS:
             hint = did_you_mean(law, OBJECTIVE_LAWS)
             raise InputError(f"laws must be among {', '.join(OBJECTIVE_LAWS)}; got {law!r}.{hint}")
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for law in laws:
-                _LAWS[law](objective, model, list(examples), seed)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for law in laws:
+            _LAWS[law](objective, model, list(examples), seed)
 
 
 def _batch(objective: Any, examples: Sequence[Example], seed: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
 from lossmith.objectives.preview import fill_in
-from lossmith.objectives.scoring import Scores, alike, score
+from lossmith.objectives.scoring import Scores, alike, score, tokens_in
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
@@ -165,7 +165,7 @@ class Loop:
         """Yield the validation text in batches, in order, the same ones every time."""
         trainer, rng = self.trainer, np.random.default_rng(0)
         size = max(1, EVAL_TOKENS // settled(self.config.block_size))
-        for group in alike(self.task.held_out(trainer.store, limit), size):
+        for group in alike(self.task.held_out(trainer.store, limit), size, tokens_in):
             batch = trainer.objective.batch(group, rng)
             yield {key: value.to(self.world.device) for key, value in batch.items()}
 
