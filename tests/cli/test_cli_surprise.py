@@ -93,3 +93,9 @@ def test_mistakes_are_said(models: tuple[str, str], tmp_path: Path, capsys: pyte
     ):
         assert cli.run(["surprise", *call]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_empty_file_is_said(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "空.txt").write_bytes(b"")
+    assert cli.run(["surprise", models[0], str(tmp_path / "空.txt")]) == 2
+    assert "is empty; give a file with text" in capsys.readouterr().err

@@ -78,11 +78,14 @@ def run(args: Args) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text as it is, line ends included; DataError where it is missing or no UTF-8."""
+    """Return a file's text as it is, line ends included; DataError where it is missing, empty or no UTF-8."""
     from lossmith.cli.compress import read_bytes
 
+    data = read_bytes(path)
+    if not data:
+        raise DataError(f"nothing to score: {str(path)!r} is empty; give a file with text")
     try:
-        return read_bytes(path).decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"expected UTF-8 text; {str(path)!r} has the byte 0x{error.object[error.start]:02x} at {error.start:,}: "
