@@ -27,7 +27,7 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any
     A guess is made at a place of the input; "sees" there is the token that stands in it, "answer" what is asked.
     Other labels of the row (is the second segment the next one?) come under their own name.
     """
-    shown = []
+    rows = []
     for index, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)):
         asked = [(place, ids[place], label) for place, label in enumerate(labels) if label != -100]
         guesses = [
@@ -41,8 +41,21 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any
                 "sentence_label": label,
                 "says": "the second part " + ("is no continuation" if label else "follows"),
             }
-        shown.append(row)
-    return shown
+        rows.append(row)
+    return rows
+
+
+def shown(
+    model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int
+) -> tuple[str, str] | None:
+    """Return a prompt and what the model makes of it: its guesses, or what the objective shows; None for neither."""
+    if hasattr(objective, "shown"):
+        device = next(model.parameters()).device
+        batch = {key: value.to(device) for key, value in batch.items()}
+        with evaluating(model):
+            made: tuple[str, str] = objective.shown(model, batch, tokenizer, length)
+        return made
+    return fill_in(model, objective, batch, tokenizer, length) if hasattr(objective, "guesses") else None
 
 
 def fill_in(model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int) -> tuple[str, str]:

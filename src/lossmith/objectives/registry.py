@@ -42,7 +42,8 @@ class ObjectiveSpec:
     `architecture`: the key of lossmith.models.build.CLASSES. `roles`: special tokens that the tokenizer must have.
     `frame`: tokens of a block that are no text (or, for causal, −1: a block has one more than the model reads).
     `options`: names of the options that belong to it, with their defaults. `causal`: it predicts the next token, so
-    that perplexity, bits per byte and samples mean what they always do.
+    that perplexity, bits per byte and samples mean what they always do. `additive`: False where splitting a batch
+    changes the loss (in-batch negatives), so that gradient accumulation would train something else.
     """
 
     name: str
@@ -51,8 +52,9 @@ class ObjectiveSpec:
     make: Callable[[Vocabulary, Options, int], Any]
     roles: tuple[str, ...] = ()
     frame: int = -1
-    pairs: bool = False
-    """Whether its examples are pairs of segments."""
+    examples: str = "blocks"
+    """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
+    additive: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -111,7 +113,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             _sentence_pair,
             roles=_BERT_ROLES,
             frame=3,
-            pairs=True,
+            examples="pairs",
             options=_MASK_OPTIONS | {"sentence_task": "next"},
         ),
     )

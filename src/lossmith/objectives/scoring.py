@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ class Scores:
 
     nats: dict[str, float]
     counts: dict[str, float]
+    coefficients: Mapping[str, float] = field(default_factory=dict)
     bits_per_byte: None = None
     """No number: what is guessed with its surroundings in sight is no compressed text."""
     bytes: None = None
@@ -40,8 +41,8 @@ class Scores:
 
     @property
     def loss(self) -> float:
-        """The sum of the terms, each divided by its own count, as in training."""
-        return math.fsum(self.losses.values())
+        """The sum of the terms, each divided by its own count and times its coefficient, as in training."""
+        return math.fsum(self.coefficients.get(name, 1.0) * loss for name, loss in self.losses.items())
 
     @property
     def perplexity(self) -> float:
@@ -74,7 +75,8 @@ def score(
             sums[0] += torch.stack([term.value.detach().double() for term in terms])
             sums[1] += torch.stack([term.weight.double() for term in terms])
     nats, counts = total(sums).tolist()
-    return Scores(dict(zip(names, nats, strict=True)), dict(zip(names, counts, strict=True)))
+    paid, made = (dict(zip(names, column, strict=True)) for column in (nats, counts))
+    return Scores(paid, made, getattr(objective, "coefficients", {}))
 
 
 def tokens_in(example: Example) -> int:

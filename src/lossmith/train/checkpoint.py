@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from lossmith.errors import DataError, RunError
 
 MANIFEST = "manifest.json"
+OWN = "own.safetensors"
 LATEST = "latest"  # the value of --resume-from-checkpoint that means the newest complete one
 
 
@@ -38,19 +39,24 @@ def save_weights(model: Any, folder: Path, **options: Any) -> None:
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: Any, tokenizer: Any, optimizers: Any, state: dict[str, Any]
+    folder: Path, step: int, parts: tuple[Any, Any], tokenizer: Any, optimizers: Any, state: dict[str, Any]
 ) -> Path:
     """Write checkpoints/step-NNNNNN so that it either exists whole or not at all, and return it.
 
-    Holds model/ (save_pretrained, with the tokenizer), optimizer.pt, state.json and manifest.json. Random state needs
-    no place: each step seeds its own generators from (seed, rank, step).
+    `parts`: the model, and the module of the objective's own tensors or None. Holds model/ (save_pretrained, with the
+    tokenizer), own.safetensors, optimizer.pt, state.json and manifest.json. Random state needs no place: each step
+    seeds its own generators from (seed, rank, step).
     Errors: RunError when the disk refuses, naming the last good one.
     """
-    final = folder / checkpoint_name(step)
+    from safetensors.torch import save_model
+
+    final, (model, own) = folder / checkpoint_name(step), parts
     with published(final, folder) as beside:
         # In the names of the modules, so that they can be loaded into the model in place (from_pretrained knows both).
         save_weights(model, beside / "model", save_original_format=False)
         tokenizer.save(beside / "model")
+        if own is not None:
+            save_model(own, str(beside / OWN))
         torch.save(optimizers.state_dict(), beside / "optimizer.pt")
         (beside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (beside / MANIFEST).write_text(json.dumps(_contents(beside)), encoding="utf-8")
@@ -154,11 +160,14 @@ def find_checkpoint(wanted: str, run_folder: Path) -> Path:
     return newest
 
 
-def load_checkpoint(checkpoint: Path, model: Any, optimizers: Any) -> dict[str, Any]:
+def load_checkpoint(checkpoint: Path, parts: tuple[Any, Any], optimizers: Any) -> dict[str, Any]:
     """Load weights and optimizer in place and return the saved state (step, tokens, …)."""
     from safetensors.torch import load_model
 
+    model, own = parts
     load_model(model, checkpoint / "model" / "model.safetensors")
+    if own is not None:
+        load_model(own, checkpoint / OWN)
     optimizers.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location=model.device, weights_only=True))
     return dict(json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
 

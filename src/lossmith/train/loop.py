@@ -13,7 +13,7 @@ import torch
 
 from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
-from lossmith.objectives.preview import fill_in
+from lossmith.objectives.preview import shown
 from lossmith.objectives.scoring import Scores, alike, score, tokens_in
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint
 from lossmith.train.config import settled
@@ -62,7 +62,7 @@ class Loop:
         with stop.deferred():
             while step < self.total_steps and not stopping:
                 step += 1
-                self.trainer.model.train()
+                self.trainer.train()
                 stopping = self.trainer.train_step(step, stop)
                 self.between_steps(step, stopping)
         return step, stopping
@@ -81,7 +81,7 @@ class Loop:
 
     def tell(self, step: int) -> None:
         """Show the loss of this step and the smoothed one."""
-        loss = self.trainer.last.loss()
+        loss = self.trainer.loss(self.trainer.last)
         smoothed = self.smoothed.add(loss)
         for reporter in self.reporters:
             reporter.step(step, loss, smoothed)
@@ -92,7 +92,7 @@ class Loop:
         before, after = (trainer.blocks_done(n) // len(trainer.blocks) for n in (step - 1, step))
         if after > before:
             for reporter in self.reporters:
-                reporter.epoch(before + 1, after, trainer.epoch.loss())
+                reporter.epoch(before + 1, after, trainer.loss(trainer.epoch))
             trainer.epoch = Sums()
 
     def every(self, name: str, parts: int) -> int:
@@ -100,10 +100,10 @@ class Loop:
         return getattr(self.config, name) or max(1, self.total_steps // parts)
 
     def log(self, step: int) -> None:
-        """Write the mean loss since the last line: Σ nats / Σ weights of each term, then the sum of the terms."""
+        """Write the mean loss since the last line: Σ nats / Σ weights of each term, and their sum by coefficients."""
         trainer, window = self.trainer, self.trainer.window
         losses = window.losses()
-        self.last_loss = sum(losses.values())
+        self.last_loss = trainer.loss(window)
         row = {
             "step": step,
             "epoch": self.epoch(step),
@@ -137,7 +137,7 @@ class Loop:
         trainer, context = self.trainer, settled(self.config.block_size)
         return evaluate(
             trainer.model,
-            trainer.objective,
+            self.task.judged_by,
             trainer.store.validation,
             trainer.store.tokenizer,
             block_size=context,
@@ -174,8 +174,9 @@ class Loop:
         if settled(self.config.sample_tokens) and self.world.leads:
             # Of a model that is broken the next step says more than its sample could.
             with eager(self.config.torch_compile), contextlib.suppress(NonFiniteError):
-                prompt, text = self.written() if self.task.spec.causal else self.filled()
-                self.write("samples", {"step": step, "prompt": prompt, "text": text})
+                made = self.written() if self.task.spec.causal else self.filled()
+                if made is not None:
+                    self.write("samples", {"step": step, "prompt": made[0], "text": made[1]})
 
     def written(self) -> tuple[str, str]:
         """Return the prompt and what the model makes of it."""
@@ -184,15 +185,15 @@ class Loop:
         text = sample(trainer.model, self.task.tokenizer, prompt, max_new_tokens=length, seed=trainer.seed)
         return prompt, text
 
-    def filled(self) -> tuple[str, str]:
+    def filled(self) -> tuple[str, str] | None:
         """Return the beginning of the validation text with tokens hidden, and with the model's guesses in their place.
 
-        What is hidden is what an evaluation hides.
+        What is hidden is what an evaluation hides. None where an objective has nothing to show.
         """
         trainer, length = self.trainer, settled(self.config.sample_tokens)
         example = next(iter(self.task.held_out(trainer.store, None)))
         batch = trainer.objective.batch([example], np.random.default_rng(0))
-        return fill_in(trainer.model, trainer.objective, batch, self.task.tokenizer, length)
+        return shown(trainer.model, trainer.objective, batch, self.task.tokenizer, length)
 
     def write(self, name: str, row: dict[str, Any]) -> None:
         """Append a row to the run folder and show it (first rank only)."""
@@ -213,7 +214,8 @@ class Loop:
             }
             state = {**done, "elapsed": self.elapsed(), "logs": self.folder.sync()}
             tokenizer = self.task.tokenizer
-            path = save_checkpoint(self.folder.checkpoints, step, trainer.model, tokenizer, trainer.optimizers, state)
+            parts = (trainer.model, trainer.own)
+            path = save_checkpoint(self.folder.checkpoints, step, parts, tokenizer, trainer.optimizers, state)
             prune(self.folder.checkpoints, settled(self.config.save_total_limit))
             for reporter in self.reporters:
                 reporter.saved(path)
@@ -221,7 +223,7 @@ class Loop:
 
     def restore(self, checkpoint: Any) -> tuple[int, float]:
         """Load a checkpoint, cut the logs back to it, and return its step and the seconds it took to get there."""
-        state = load_checkpoint(checkpoint, self.trainer.model, self.trainer.optimizers)
+        state = load_checkpoint(checkpoint, (self.trainer.model, self.trainer.own), self.trainer.optimizers)
         self.trainer.tokens, self.trainer.seconds = state["tokens"], state["seconds"]
         self.trainer.window, self.last_loss = Sums(**state["window"]), state["last_loss"]
         self.trainer.epoch = Sums(**state.get("epoch", {}))

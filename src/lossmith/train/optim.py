@@ -40,14 +40,18 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def build_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
+def build_optimizers(model: nn.Module, config: TrainConfig, own: nn.Module | None = None) -> Optimizers:
     """Make the optimizers of a resolved config: matrices are decayed, vectors (norms, biases) are not.
+
+    `own`: tensors of the objective, trained like the model's.
 
     Source: https://kellerjordan.github.io/posts/muon (which parameters Muon is for).
     """
+    modules = [model] if own is None else [model, own]
+    trained = trained_parameters(*modules)
     if config.optim == "muon":
-        return _muon(model, config)
-    groups = _decay_groups(list(model.named_parameters()), config)
+        return _muon(trained, _embeddings_and_heads(modules), config)
+    groups = _decay_groups(trained, config)
     rate = settled(config.learning_rate)
     if config.optim == "sgd":
         return Optimizers([torch.optim.SGD(groups, lr=rate, momentum=settled(config.momentum))])
@@ -60,8 +64,13 @@ def _adam_options(config: TrainConfig) -> dict[str, Any]:
     return {"betas": betas, "eps": settled(config.adam_epsilon), "fused": True}
 
 
-def _decay_groups(named: list[tuple[str, nn.Parameter]], config: TrainConfig) -> list[dict[str, Any]]:
-    trained = [p for _, p in named if p.requires_grad]
+def trained_parameters(*modules: nn.Module | None) -> list[nn.Parameter]:
+    """Return the parameters of modules that take gradients, each once though modules share it."""
+    found = {id(p): p for module in modules if module is not None for p in module.parameters() if p.requires_grad}
+    return list(found.values())
+
+
+def _decay_groups(trained: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -69,13 +78,11 @@ def _decay_groups(named: list[tuple[str, nn.Parameter]], config: TrainConfig) ->
     return [group for group in groups if group["params"]]
 
 
-def _muon(model: nn.Module, config: TrainConfig) -> Optimizers:
+def _muon(trained: list[nn.Parameter], outside: set[int], config: TrainConfig) -> Optimizers:
     if not hasattr(torch.optim, "Muon"):
         raise MissingPackageError(f"--optim muon needs torch 2.9 or newer; got {torch.__version__}: use --optim adamw")
-    outside = _embedding_and_head(model)
-    named = list(model.named_parameters())
-    matrices = [p for _, p in named if p.ndim == 2 and p.requires_grad and id(p) not in outside]
-    rest = _decay_groups([(name, p) for name, p in named if p.ndim != 2 or id(p) in outside], config)
+    matrices = [p for p in trained if p.ndim == 2 and id(p) not in outside]
+    rest = _decay_groups([p for p in trained if p.ndim != 2 or id(p) in outside], config)
     made: list[torch.optim.Optimizer] = []
     if matrices:
         rate, decay = settled(config.learning_rate), settled(config.weight_decay)
@@ -85,6 +92,10 @@ def _muon(model: nn.Module, config: TrainConfig) -> Optimizers:
     return Optimizers(made)
 
 
-def _embedding_and_head(model: Any) -> set[int]:
-    layers = [m for m in model.modules() if isinstance(m, nn.Embedding)] + [model.get_output_embeddings()]
+def _embeddings_and_heads(modules: list[nn.Module]) -> set[int]:
+    """Return the ids of parameters that Muon is not for: tables of tokens, and layers that score tokens."""
+    every = [m for module in modules for m in module.modules()]
+    layers: list[Any] = [m for m in every if isinstance(m, nn.Embedding)]
+    scoring: list[Any] = [m for m in every if hasattr(m, "get_output_embeddings")]
+    layers += [m.get_output_embeddings() for m in scoring]
     return {id(p) for layer in layers if layer is not None for p in layer.parameters()}

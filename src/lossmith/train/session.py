@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,12 +17,13 @@ from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models.precision import fast_bf16
+from lossmith.objectives import adopted, own_tensors
 from lossmith.objectives.scoring import Scores
-from lossmith.pictures.text import program
 from lossmith.runs import read_run
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world
+from lossmith.train.ending import example_of, resume_command
 from lossmith.train.findings import FindingsReporter
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import hardware, keep_freed_memory
@@ -187,8 +186,12 @@ def _make_loop(session: Session, store: TokenStore) -> Loop:
     path = path_of_loss(task, model)
     if config.torch_compile:
         model.base_model.compile()
+    task = replace(task, objective=adopted(task.objective, model))
+    own = own_tensors(task.objective)
+    if own is not None:
+        own.to(session.world.device)
     trainer = Trainer(
-        model, task.objective, build_optimizers(model, config), store, task.blocks, config, session.world,
+        model, task.objective, build_optimizers(model, config, own), store, task.blocks, config, session.world,
         total_steps=_total_steps(config, task.blocks, session.world.size), bf16=bool(config.bf16),
     )  # fmt: skip
     _record_model(session, trainer, task, path)
@@ -286,21 +289,6 @@ def _interruption(session: Session, by: str, step: int | None = None, total: int
         return f"stopped by {by} before the first checkpoint: there is nothing to resume, {over}"
     where = f"after step {step} of {total}; everything is" if step else f"; step {step_of(last)} is"
     return f"stopped by {by} {where} saved. Resume with:\n  {resume_command(session.folder.path)}".replace(" ;", ";")
-
-
-def example_of(store: TokenStore) -> str:
-    """Return a few words of the validation text to try the model with: its language, and only tokens that it knows."""
-    text = store.tokenizer.decode(store.validation.tokens[:200])
-    line = max((line.strip() for line in text.splitlines()[1:-1] or [text]), key=len)
-    words = line.split()
-    while len(words) > 1 and len(" ".join(words)) > 24:
-        words.pop()
-    return " ".join(words)[:24] or text[:8]
-
-
-def resume_command(run: Path) -> str:
-    """Return the command that continues a run."""
-    return shlex.join([program(), "train", "--output-dir", os.fspath(run), "--resume-from-checkpoint"])
 
 
 def _failed(session: Session, error: Exception) -> None:

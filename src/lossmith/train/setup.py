@@ -12,9 +12,12 @@ import torch
 from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
 from lossmith.errors import DataError, InputError
 from lossmith.models import build_model, check_causal, loss_path, rows_path
-from lossmith.objectives import OBJECTIVES, Objective, ObjectiveSpec
+from lossmith.objectives import OBJECTIVES, CausalObjective, Objective, ObjectiveSpec
 from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
+
+EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs}
+"""What the examples of an objective are, by its spec's `examples`."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,25 @@ class Task:
     """What `Blocks` and `windows` call the block size: the tokens of text in a block, less one."""
     document_mask: bool = False
 
+    @property
+    def judged_by(self) -> Objective:
+        """The objective of an evaluation: every causal model is judged by the surprise at the next token."""
+        return CausalObjective() if self.spec.causal else self.objective
+
     def held_out(self, store: TokenStore, limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield the windows of the validation text in order, each with its place."""
         found = windows(store.validation, self.window, limit=limit, document_mask=self.document_mask)
         for place, example in enumerate(found):
             numbered: dict[str, Any] = example | {"index": np.int64(place)}
             start = place * self.window
-            yield pair(store.validation, numbered, start, (0, place)) if self.spec.pairs else numbered
+            pairs = self.spec.examples == "pairs"
+            yield pair(store.validation, numbered, start, (0, place)) if pairs else numbered
 
     def comparable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
         if self.spec.causal:
             return rows
-        return [row for row in rows if row["name"] in ("uniform", "unigram") and not self.spec.pairs]
+        return [row for row in rows if row["name"] in ("uniform", "unigram") and self.spec.architecture == "masked"]
 
 
 def make_task(config: TrainConfig, store: TokenStore) -> Task:
@@ -52,14 +61,26 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
     window = context - spec.frame - 1
     if window < 1:
         raise InputError(f"--block-size must be at least {spec.frame + 2} for --objective {spec.name}; got {context}")
-    if spec.pairs and config.document_mask:
+    if spec.examples == "pairs" and config.document_mask:
         raise InputError(
             "--document-mask keeps documents apart, and --objective sentence_pair compares them: leave it out"
         )
-    kind = Pairs if spec.pairs else Blocks
-    blocks = kind(store.train, window, seed=seed, document_mask=config.document_mask)
+    _check_whole(config, spec)
+    blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, asdict(config), seed)
     return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
+
+
+def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
+    """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
+    parts = settled(config.gradient_accumulation_steps)
+    if not spec.additive and parts > 1:
+        size = settled(config.per_device_train_batch_size)
+        raise InputError(
+            f"--gradient-accumulation-steps {parts} would train another loss: --objective {spec.name} compares the "
+            f"examples of a batch with each other, and parts of a batch know only their own. Leave it out and give "
+            f"--per-device-train-batch-size {size * parts}"
+        )
 
 
 def make_model(config: TrainConfig, task: Task) -> Any:
@@ -82,7 +103,7 @@ def make_model(config: TrainConfig, task: Task) -> Any:
         ) from None
     if getattr(model.config, "is_decoder", False):
         raise DataError(f'{name}/config.json says "is_decoder": true: --objective {task.spec.name} looks both ways')
-    if task.spec.pairs:
+    if task.spec.architecture == "sentence_pair":
         check_sentence_head(model)
     return model
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from lossmith.data import Blocks, TokenStore
 from lossmith.errors import NonFiniteError
-from lossmith.objectives import Objective
+from lossmith.objectives import Objective, own_tensors, weighted
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World
 from lossmith.train.guard import check_finite
-from lossmith.train.optim import Optimizers
+from lossmith.train.optim import Optimizers, trained_parameters
 from lossmith.train.schedule import learning_rate_factor
 from lossmith.train.signals import StopRequest
 
@@ -45,10 +45,6 @@ class Sums:
         self.grad_norm = grad_norm
         self.tokens += tokens
         self.seconds += seconds
-
-    def loss(self) -> float:
-        """Return the sum of the terms, each divided by its own count."""
-        return sum(self.losses().values())
 
     def losses(self) -> dict[str, float]:
         """Return Σ nats / Σ weights of each term; 0 where nothing was counted."""
@@ -81,7 +77,18 @@ class Trainer:
         self.batch_size = settled(self.config.per_device_train_batch_size)
         self.parts = settled(self.config.gradient_accumulation_steps)
         self.seed = settled(self.config.seed)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.own = own_tensors(self.objective)
+        self.parameters = trained_parameters(self.model, self.own)
+
+    def train(self) -> None:
+        """Put what is trained into training mode."""
+        self.model.train()
+        if self.own is not None:
+            self.own.train()
+
+    def loss(self, sums: Sums) -> float:
+        """Return the sum of the terms, each divided by its own count and times its coefficient."""
+        return float(sum(weighted(self.objective, sums.losses()).values()))
 
     def train_step(self, step: int, stop: StopRequest) -> bool:
         """Do one optimizer step; return whether any rank was asked to stop.
@@ -116,7 +123,7 @@ class Trainer:
         rng = np.random.default_rng((self.seed, self.world.rank, step))
         for part in range(self.parts):
             first = self.first_block(step, part)
-            examples = [self.example(i) for i in range(first, first + self.batch_size)]
+            examples = [self.example(i) | {"step": np.int64(step)} for i in range(first, first + self.batch_size)]
             batch = self.objective.batch(examples, rng)
             yield {key: value.to(self.world.device, non_blocking=True) for key, value in batch.items()}
 
@@ -133,11 +140,11 @@ class Trainer:
         return dict(zip(each[0], totals, strict=True)), bool(stops)
 
     def forward_backward(self, batch: Batch, counts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the gradients of Σ value/N of one micro-batch, and return the value of each term (nats, summed)."""
+        """Add the gradients of Σ coefficient·value/N of one micro-batch; return each term's value (nats, summed)."""
         with self.autocast():
             terms = self.objective.terms(self.model, batch)
-        losses = [total.value / _nonzero(counts[name]).to(total.value.dtype) for name, total in terms.items()]
-        torch.stack(losses).sum().backward()
+        means = {name: total.value / _nonzero(counts[name]).to(total.value.dtype) for name, total in terms.items()}
+        torch.stack(list(weighted(self.objective, means).values())).sum().backward()
         return {name: total.value.detach() for name, total in terms.items()}
 
     def autocast(self) -> AbstractContextManager[Any]:
