@@ -16,6 +16,7 @@ from lossmith.train.config import TrainConfig
 from lossmith.train.folder import RunFolder
 from lossmith.train.reporter import LiveReporter, Reporter
 from lossmith.train.session import run_training
+from lossmith.train.scale import Scale
 from lossmith.train.story import SMOOTHING
 
 Options = dict[str, Any]
@@ -140,7 +141,7 @@ def test_the_time_of_all_parts_adds_up(options: Options) -> None:
 def test_the_live_line_moves_with_every_step() -> None:
     out = io.StringIO()
     reporter = LiveReporter(console=Console(file=out, force_terminal=True, width=120))
-    reporter.start(1000, 5.0)
+    reporter.start(1000, Scale(5.0))
     try:
         reporter.step(1, 5.0, 5.0)
         reporter.drawn = 0.0  # a while ago

@@ -12,6 +12,7 @@ from lossmith.errors import LossmithError, did_you_mean
 
 COMMANDS = {
     "train": "train a language model on text, and report what its loss means",
+    "finetune": "fine-tune a model on labelled rows, and report what its figures mean",
     "preview": "show what a model would see and must guess, before training",
     "sample": "let a trained model write",
     "read": "read any training log: what it says, what is wrong, what to change",

@@ -10,7 +10,7 @@ import tyro
 from lossmith.train.config import TrainConfig
 
 
-def _shown(hint: Any) -> Any:
+def shown(hint: Any) -> Any:
     """Show `int | None` as INT: None only means "not given", and the help of each option names its default.
 
     Choices are shown, and any text is taken: of a wrong one our own check says which was meant.
@@ -28,7 +28,7 @@ def _shown(hint: Any) -> Any:
 _HINTS = get_type_hints(TrainConfig)
 _Options: Any = make_dataclass(
     "_Options",
-    [(f.name, _shown(_HINTS[f.name]), field(default=f.default)) for f in fields(TrainConfig)],
+    [(f.name, shown(_HINTS[f.name]), field(default=f.default)) for f in fields(TrainConfig)],
     bases=(TrainConfig,),
     frozen=True,
     kw_only=True,

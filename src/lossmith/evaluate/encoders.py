@@ -68,11 +68,11 @@ def open_encoder(folder: Path, kind: str, tokenizer: str | None = None) -> Encod
     check_fits(len(loaded), model, folder)
     limits = (max_positions(model), loaded.model_max_length)
     known = [int(limit) for limit in limits if limit and limit < 10**9]
-    return Encoder(folder, model, loaded, min(known) - _offset(model) if known else None)
+    return Encoder(folder, model, loaded, min(known) - position_offset(model) if known else None)
 
 
-def _offset(model: Any) -> int:
-    """Positions that RoBERTa and its kin keep for padding: theirs begin after pad_token_id."""
+def position_offset(model: Any) -> int:
+    """Return the positions that RoBERTa and its kin keep for padding: theirs begin after pad_token_id."""
     kin = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
     return int(model.config.pad_token_id) + 1 if model.config.model_type in kin else 0
 

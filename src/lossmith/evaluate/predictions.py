@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lossmith.data.labelled import label_text
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Floats, Resampling
 from lossmith.evaluate.calibration import calibration_error, reliability
@@ -185,17 +186,6 @@ def softmax(matrix: Floats) -> Floats:
     raised = np.exp(matrix - matrix.max(1, keepdims=True))
     found: Floats = raised / raised.sum(1, keepdims=True)
     return found
-
-
-def label_text(cell: Any, column: str, row: int) -> str:
-    """Return a label as text; DataError where the cell is empty.
-
-    >>> label_text(1, "label", 1), label_text(1.0, "label", 1), label_text("neg", "label", 1)
-    ('1', '1', 'neg')
-    """
-    if cell is None or cell == "":
-        raise DataError(f"row {row} has no {column!r}: every row needs one. Fill it in, or take the row out")
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _number(cell: Any, column: str, row: int) -> float:

@@ -160,6 +160,18 @@ def find_checkpoint(wanted: str, run_folder: Path) -> Path:
     return newest
 
 
+def save_checkpoint_weights(model: Any, folder: Path) -> None:
+    """Write the weights in the names of the modules, so that load_weights finds them."""
+    save_weights(model, folder, save_original_format=False)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Load weights that save_checkpoint_weights wrote into the model, in place."""
+    from safetensors.torch import load_model
+
+    load_model(model, folder / "model.safetensors")
+
+
 def load_checkpoint(checkpoint: Path, parts: tuple[Any, Any], optimizers: Any) -> dict[str, Any]:
     """Load weights and optimizer in place and return the saved state (step, tokens, …)."""
     from safetensors.torch import load_model

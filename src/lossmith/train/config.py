@@ -28,7 +28,7 @@ class TrainConfig(RunOptions, ObjectiveOptions, TextOptions):
     """Context length in tokens; default: the preset's, else 512."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
 
     def data(self) -> DataConfig:
         """Return the part of resolved options that says what the tokens are."""
@@ -69,7 +69,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     defaults |= {"objective": spec.name, **spec.options}
     filled = {key: value for key, value in defaults.items() if getattr(config, key) in (None, ())}
     resolved = replace(config, **filled)
-    _check(resolved)
+    check_values(resolved, _RANGES, _CHOICES)
     resolved.data()  # which checks what the data room knows about
     return resolved
 
@@ -133,7 +133,6 @@ def _defaults(optim: str, *, epochs_given: bool) -> dict[str, Any]:
 
 
 _AT_LEAST_ONE = (
-    "block_size",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "max_steps",
@@ -150,22 +149,24 @@ _NOT_NEGATIVE = (
     "seed",
     "save_total_limit",
 )
-_CHOICES = {
+CHOICES_OF_RUNS: dict[str, tuple[str, ...]] = {
     "optim": OPTIMIZERS,
     "lr_scheduler_type": SCHEDULES,
     "report_to": ("none", "tensorboard"),
-    "split_by": SPLITS,
-} | CHOICES
+}
+_CHOICES = CHOICES_OF_RUNS | {"split_by": SPLITS} | CHOICES
 _POSITIVE = ("learning_rate", "adamw_learning_rate", "num_train_epochs", "adam_epsilon")
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+Ranges = tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]
+RANGES_OF_RUNS: Ranges = (
     (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
     (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "0 or more"),
     (_POSITIVE, lambda x: 0 < x < float("inf"), "more than 0"),
     (("decay_fraction",), lambda x: 0 <= x < 1, "in [0, 1)"),
-    *RANGES,
     (("min_lr_rate",), lambda x: 0 <= x <= 1, "in [0, 1]"),
     (("momentum", "adam_beta1", "adam_beta2"), lambda x: 0 <= x < 1, "in [0, 1)"),
 )
+"""Names of options, the test that a value must pass, and the words for it."""
+_RANGES: Ranges = ((("block_size",), lambda x: x >= 1, "at least 1"), *RANGES_OF_RUNS, *RANGES)
 
 
 def option(name: str) -> str:
@@ -173,13 +174,14 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check(config: TrainConfig) -> None:
+def check_values(config: RunOptions, ranges: Ranges, choices_of: dict[str, tuple[str, ...]]) -> None:
+    """Raise InputError for an option that is out of its range or none of its choices."""
     values = asdict(config)
-    for names, good, words in _RANGES:
+    for names, good, words in ranges:
         for name in names:
             if values[name] is not None and not good(values[name]):
                 raise InputError(f"{option(name)} must be {words}; got {values[name]!r}")
-    for name, choices in _CHOICES.items():
+    for name, choices in choices_of.items():
         if values[name] is not None and values[name] not in choices:
             hint = did_you_mean(str(values[name]), choices)
             raise InputError(f"{option(name)} must be one of {', '.join(choices)}; got {values[name]!r}.{hint}")
@@ -194,10 +196,10 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 _ANYTHING: tuple[str, tuple[type, ...]] = ("", (object,))
 
 
-def _check_types(config: TrainConfig) -> None:
+def check_types(config: RunOptions) -> None:
     """Python's callers may give anything: say which option it is before a comparison fails."""
-    for field in fields(TrainConfig):
+    for field in fields(config):
         value = getattr(config, field.name)
-        words, kinds = _KINDS.get(str(field.type).split(" ")[0], _ANYTHING)  # choices are looked up in _check
+        words, kinds = _KINDS.get(str(field.type).split(" ")[0], _ANYTHING)  # choices: see check_values
         if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and words[:1] == "a")):
             raise InputError(f"{option(field.name)} must be {words}; got {value!r} ({type(value).__name__})")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+T = TypeVar("T")
 BUCKET_BYTES = 64 * 2**20  # of gradients summed in one message: large enough to be bandwidth-bound
 PATIENCE = timedelta(hours=24)  # the others wait while the first rank tokenizes a large corpus, or saves
 
@@ -81,3 +83,19 @@ def world() -> Iterator[World]:
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+def agreed(this: World, work: Callable[[], T]) -> T:
+    """Do the work on the first rank and return its result on all; an error of it is raised on all."""
+    outcome: list[Any] = [None]
+    if this.leads:
+        try:
+            outcome = [work()]
+        except Exception as error:
+            outcome = [error]
+    if this.size > 1:
+        dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    result: T = outcome[0]
+    return result

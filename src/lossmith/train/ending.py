@@ -20,6 +20,6 @@ def example_of(store: TokenStore) -> str:
     return " ".join(words)[:24] or text[:8]
 
 
-def resume_command(run: Path) -> str:
+def resume_command(run: Path, command: str = "train") -> str:
     """Return the command that continues a run."""
-    return shlex.join([program(), "train", "--output-dir", os.fspath(run), "--resume-from-checkpoint"])
+    return shlex.join([program(), command, "--output-dir", os.fspath(run), "--resume-from-checkpoint"])

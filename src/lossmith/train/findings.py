@@ -7,6 +7,7 @@ from typing import Any
 
 from lossmith.diagnosis import Watch
 from lossmith.train.reporter import Reporter
+from lossmith.train.scale import Scale
 
 
 class FindingsReporter(Reporter):
@@ -17,7 +18,7 @@ class FindingsReporter(Reporter):
         self._listeners = listeners
         self._watch = Watch()
 
-    def start(self, total_steps: int, uniform: float) -> None:
+    def start(self, total_steps: int, scale: Scale) -> None:
         """Begin to watch a run of so many steps."""
         self._watch = Watch(total_steps)
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
 from lossmith.objectives.preview import shown
 from lossmith.objectives.scoring import Scores, alike, score, tokens_in
-from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint
+from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint, save_weights
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
 from lossmith.train.reporter import Reporter
@@ -47,7 +48,9 @@ class Loop:
     smoothed: Smoothed = field(default_factory=Smoothed)
 
     def __post_init__(self) -> None:
-        self.config, self.world = self.trainer.config, self.trainer.world
+        self.config: Any = self.trainer.config  # TrainConfig, or in a subclass FinetuneConfig
+        self.world = self.trainer.world
+        self.ended = False  # before the last step
         self.total_steps = self.trainer.total_steps
         self.task = self.made or make_task(self.config, self.trainer.store)
 
@@ -60,7 +63,7 @@ class Loop:
             self.sample(0)  # noise, to compare with
         step, stopping = first_step - 1, False
         with stop.deferred():
-            while step < self.total_steps and not stopping:
+            while step < self.total_steps and not stopping and not self.ended:
                 step += 1
                 self.trainer.train()
                 stopping = self.trainer.train_step(step, stop)
@@ -131,6 +134,18 @@ class Loop:
         self.write("metrics", {"step": step, "epoch": self.epoch(step), **evaluation_row(result)})
         self.sample(step)
         return result
+
+    def conclude(self, step: int) -> dict[str, Any]:
+        """Evaluate what has been saved as model/ on all that is held out, and return the figures."""
+        return evaluation_row(self.evaluate(step, None))
+
+    def choose(self) -> None:
+        """Take, after the last step, the weights that are to become model/: the last ones."""
+
+    def export(self, folder: Path) -> None:
+        """Write model/ (first rank only)."""
+        save_weights(self.trainer.model, folder)
+        self.task.tokenizer.save(folder)
 
     def next_tokens(self, limit: int | None) -> Evaluation:
         """Evaluate by the surprise at every next token of the validation text."""
@@ -212,7 +227,7 @@ class Loop:
                 "epoch": asdict(trainer.epoch),
                 "smoothed": asdict(self.smoothed),
             }
-            state = {**done, "elapsed": self.elapsed(), "logs": self.folder.sync()}
+            state = {**done, **self.kept(), "elapsed": self.elapsed(), "logs": self.folder.sync()}
             tokenizer = self.task.tokenizer
             parts = (trainer.model, trainer.own)
             path = save_checkpoint(self.folder.checkpoints, step, parts, tokenizer, trainer.optimizers, state)
@@ -221,9 +236,17 @@ class Loop:
                 reporter.saved(path)
         self.world.wait()
 
+    def kept(self) -> dict[str, Any]:
+        """Return what else a checkpoint must hold."""
+        return {}
+
+    def take(self, state: dict[str, Any]) -> None:
+        """Take what `kept` gave from the state of a checkpoint."""
+
     def restore(self, checkpoint: Any) -> tuple[int, float]:
         """Load a checkpoint, cut the logs back to it, and return its step and the seconds it took to get there."""
         state = load_checkpoint(checkpoint, (self.trainer.model, self.trainer.own), self.trainer.optimizers)
+        self.take(state)
         self.trainer.tokens, self.trainer.seconds = state["tokens"], state["seconds"]
         self.trainer.window, self.last_loss = Sums(**state["window"]), state["last_loss"]
         self.trainer.epoch = Sums(**state.get("epoch", {}))

@@ -29,7 +29,7 @@ class Opening:
     """What all ranks must agree on: the folder, the settled options, run.json so far, and where to continue from."""
 
     path: Path
-    config: TrainConfig
+    config: Any  # TrainConfig or FinetuneConfig
     record: dict[str, Any]
     checkpoint: Path | None = None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from lossmith.errors import MissingPackageError
-from lossmith.train.config import TrainConfig, settled
+from lossmith.train.config import settled
+from lossmith.train.options import RunOptions
 
 
 class Optimizers:
@@ -40,17 +42,20 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def build_optimizers(model: nn.Module, config: TrainConfig, own: nn.Module | None = None) -> Optimizers:
+def build_optimizers(
+    model: nn.Module, config: RunOptions, own: nn.Module | None = None, heads: Sequence[nn.Module] = ()
+) -> Optimizers:
     """Make the optimizers of a resolved config: matrices are decayed, vectors (norms, biases) are not.
 
-    `own`: tensors of the objective, trained like the model's.
+    `own`: tensors of the objective, trained like the model's; `heads`: further layers that Muon is not for.
 
     Source: https://kellerjordan.github.io/posts/muon (which parameters Muon is for).
     """
     modules = [model] if own is None else [model, own]
     trained = trained_parameters(*modules)
     if config.optim == "muon":
-        return _muon(trained, _embeddings_and_heads(modules), config)
+        outside = _embeddings_and_heads(modules) | {id(p) for head in heads for p in head.parameters()}
+        return _muon(trained, outside, config)
     groups = _decay_groups(trained, config)
     rate = settled(config.learning_rate)
     if config.optim == "sgd":
@@ -59,7 +64,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig, own: nn.Module | Non
     return Optimizers([kind(groups, lr=rate, **_adam_options(config))])
 
 
-def _adam_options(config: TrainConfig) -> dict[str, Any]:
+def _adam_options(config: RunOptions) -> dict[str, Any]:
     betas = (settled(config.adam_beta1), settled(config.adam_beta2))
     return {"betas": betas, "eps": settled(config.adam_epsilon), "fused": True}
 
@@ -70,7 +75,7 @@ def trained_parameters(*modules: nn.Module | None) -> list[nn.Parameter]:
     return list(found.values())
 
 
-def _decay_groups(trained: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+def _decay_groups(trained: list[nn.Parameter], config: RunOptions) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -78,7 +83,7 @@ def _decay_groups(trained: list[nn.Parameter], config: TrainConfig) -> list[dict
     return [group for group in groups if group["params"]]
 
 
-def _muon(trained: list[nn.Parameter], outside: set[int], config: TrainConfig) -> Optimizers:
+def _muon(trained: list[nn.Parameter], outside: set[int], config: RunOptions) -> Optimizers:
     if not hasattr(torch.optim, "Muon"):
         raise MissingPackageError(f"--optim muon needs torch 2.9 or newer; got {torch.__version__}: use --optim adamw")
     matrices = [p for p in trained if p.ndim == 2 and id(p) not in outside]

@@ -20,6 +20,7 @@ from rich.table import Table
 from lossmith.errors import MissingPackageError
 from lossmith.pictures.text import clean
 from lossmith.train.folder import jsonable
+from lossmith.train.scale import Scale, counted, epoch_bar, figures
 from lossmith.train.story import Story
 from lossmith.train.summary import print_summary
 
@@ -34,7 +35,7 @@ class Reporter:
     """Hear of everything that happens in a run; this one stays silent."""
 
     total_steps: int = 0
-    uniform: float = math.inf  # ln V, nats per token: the loss of knowing nothing
+    scale: Scale = field(default_factory=Scale)
 
     def message(self, text: str) -> None:
         """Hear a sentence for the reader."""
@@ -42,12 +43,12 @@ class Reporter:
     def building(self, what: str, done: int, total: int | None) -> None:
         """Hear how far the data is prepared."""
 
-    def start(self, total_steps: int, uniform: float) -> None:
-        """Hear that training starts: how many steps, and ln V."""
-        self.total_steps, self.uniform = total_steps, uniform
+    def start(self, total_steps: int, scale: Scale) -> None:
+        """Hear that training starts: how many steps, and what its loss is measured by."""
+        self.total_steps, self.scale = total_steps, scale
 
     def step(self, step: int, loss: float, smoothed: float) -> None:
-        """Hear of every step: its loss and the smoothed one, in nats per token."""
+        """Hear of every step: its loss and the smoothed one, in the unit of the scale."""
 
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Hear a row of metrics.jsonl or samples.jsonl."""
@@ -146,7 +147,7 @@ class PlainReporter(Reporter):
     def epoch(self, first: int, last: int, loss: float) -> None:
         """Print a bar."""
         name = str(last) if first == last else f"{first}–{last}"
-        self.console.print(epoch_bar(name, loss, self.uniform))
+        self.console.print(epoch_bar(name, loss, self.scale))
 
     def finding(self, finding: Finding) -> None:
         """Print what is wrong and what to do about it."""
@@ -155,16 +156,15 @@ class PlainReporter(Reporter):
 
     def _train(self, row: dict[str, Any]) -> None:
         self.message(
-            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/token"
+            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} {self.scale.unit}"
             f"  smoothed {self.story.smoothed:.4f}  lr {row['learning_rate']:.2e}  grad norm {row['grad_norm']:.2f}"
             f"  {row['tokens_per_second']:,.0f} tokens/s  ETA {clock(self.story.remaining(self.total_steps))}"
         )
 
     def _evaluation(self, row: dict[str, Any]) -> None:
-        bits = "" if row.get("eval_bpb") is None else f"  {row['eval_bpb']:.4f} bits/byte"
         self.console.print(
-            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} nats/token"
-            f"  perplexity {row['eval_perplexity']:.2f}{bits}[/bold]  ({row['eval_tokens']:,} tokens)"
+            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} {self.scale.unit}"
+            f"{figures(row)}[/bold]  ({counted(row)})"
         )
 
     def _sample(self, row: dict[str, Any]) -> None:
@@ -269,16 +269,6 @@ def make_reporter(*, json_lines: bool = False) -> Reporter:
     if json_lines:
         return JsonReporter()
     return LiveReporter() if sys.stdout.isatty() else PlainReporter()
-
-
-def epoch_bar(epoch: str, loss: float, uniform: float, width: int = 40) -> str:
-    """Return one line per epoch whose bar is as long as its mean loss is of ln V.
-
-    >>> epoch_bar("1", 2.0, 4.0, width=8)
-    'epoch 1  ████      2.0000 nats/token (ln V = 4.0000)'
-    """
-    filled = round(width * min(1.0, loss / uniform))
-    return f"epoch {epoch}  {'█' * filled}{' ' * (width - filled)}  {loss:.4f} nats/token (ln V = {uniform:.4f})"
 
 
 def clock(seconds: float) -> str:

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch.distributed as dist
-
-from lossmith.data import Blocks, TokenStore, open_store
+from lossmith.data import TokenStore, open_store
 from lossmith.diagnosis.report import findings_of
 from lossmith.errors import DataError, LossmithError, NonFiniteError
-from lossmith.evaluate import Evaluation, baselines, write_report
+from lossmith.evaluate import baselines, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import adopted, own_tensors
-from lossmith.objectives.scoring import Scores
 from lossmith.runs import read_run
-from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
+from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, step_of
 from lossmith.train.config import TrainConfig, settled
-from lossmith.train.distributed import World, world
+from lossmith.train.distributed import World, agreed, world
 from lossmith.train.ending import example_of, resume_command
 from lossmith.train.findings import FindingsReporter
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import hardware, keep_freed_memory
-from lossmith.train.loop import Loop, evaluation_row
+from lossmith.train.job import Job
+from lossmith.train.loop import Loop
 from lossmith.train.opening import Opening, now, open_run
 from lossmith.train.optim import build_optimizers
+from lossmith.train.options import RunOptions
 from lossmith.train.reporter import Reporter, TensorBoardReporter
+from lossmith.train.scale import Scale
 from lossmith.train.setup import Task, make_model, make_task, path_of_loss
 from lossmith.train.signals import StopRequest
 from lossmith.train.step import Trainer
-
-T = TypeVar("T")
 
 
 class Interrupted(LossmithError):
@@ -44,10 +42,11 @@ class Interrupted(LossmithError):
 
 @dataclass
 class Session:
-    """A run being made: where it is written, what was asked, who hears of it, and on which rank."""
+    """A run being made: what it is about, where it is written, what was asked, who hears of it, and on which rank."""
 
+    job: Job
     folder: RunFolder
-    config: TrainConfig
+    config: Any  # of the job: TrainConfig or FinetuneConfig
     reporters: list[Reporter]
     world: World
     record: dict[str, Any]
@@ -78,7 +77,12 @@ class Session:
 
 
 def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
-    """Train as the options say and return the run folder.
+    """Train as the options say and return the run folder; errors: see run_job."""
+    return run_job(Pretraining(config), reporters)
+
+
+def run_job(job: Job, reporters: list[Reporter]) -> Path:
+    """Do a job, record it in its run folder and return that.
 
     Errors: InputError and DataError for what was asked, NonFiniteError and RunError when the run fails, Interrupted
     after Ctrl-C or SIGTERM (everything is saved). run.json tells the status in each case.
@@ -87,8 +91,8 @@ def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
     keep_freed_memory()
     stop = StopRequest()
     with world() as this, stop.heard():
-        opening: Opening = _agreed(this, lambda: open_run(config))
-        session = _session(opening, reporters if this.leads else [], this, began)
+        opening: Opening = agreed(this, job.open)
+        session = _session(job, opening, reporters if this.leads else [], this, began)
         try:
             _train(session, stop)
         except KeyboardInterrupt as error:
@@ -111,49 +115,57 @@ def run_training(config: TrainConfig, reporters: list[Reporter]) -> Path:
     return session.folder.path
 
 
-def _session(opening: Opening, reporters: list[Reporter], this: World, began: float) -> Session:
+def _session(job: Job, opening: Opening, reporters: list[Reporter], this: World, began: float) -> Session:
     if this.leads and opening.config.report_to == "tensorboard":
         reporters = [*reporters, TensorBoardReporter(opening.path / "tensorboard")]
     reporters = [*reporters, FindingsReporter(reporters)] if this.leads else reporters
     folder = RunFolder(opening.path)
     before = float(opening.record.get("seconds") or 0.0)  # of a run that is continued, and was not killed
-    return Session(folder, opening.config, reporters, this, opening.record, opening.checkpoint, began, before)
-
-
-def _agreed(this: World, work: Callable[[], T]) -> T:
-    """Do the work on the first rank and return its result on all; an error of it is raised on all."""
-    outcome: list[Any] = [None]
-    if this.leads:
-        try:
-            outcome = [work()]
-        except Exception as error:
-            outcome = [error]
-    if this.size > 1:
-        dist.broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    result: T = outcome[0]
-    return result
+    return Session(job, folder, opening.config, reporters, this, opening.record, opening.checkpoint, began, before)
 
 
 def _train(session: Session, stop: StopRequest) -> None:
-    store = _open_data(session)
-    loop = _make_loop(session, store)
+    loop: Loop = session.job.loop(session)
     first_step = _restore(session, loop)
     for reporter in session.reporters:
-        reporter.start(loop.total_steps, math.log(loop.task.tokenizer.vocab_size))
+        reporter.start(loop.total_steps, session.job.scale(loop))
     step, stopped = loop.run(first_step, stop)
+    loop.choose()
     _save_model(session, loop)
     if session.world.leads:
-        session.update(baselines=loop.task.comparable(baselines(store)), example=example_of(store))
+        session.update(**session.job.about(loop))
     if stopped:
         raise Interrupted(_interruption(session, stop.requested or "a signal to another rank", step, loop.total_steps))
-    _finish(session, loop, step, loop.evaluate(step, None))
+    _finish(session, loop, step, loop.conclude(step))
+
+
+@dataclass(frozen=True)
+class Pretraining(Job):
+    """What `lossmith train` does."""
+
+    config: TrainConfig
+
+    def open(self) -> Opening:
+        """Make the folder of a new run, or read that of the run to continue."""
+        return open_run(self.config)
+
+    def loop(self, session: Session) -> Loop:
+        """Open the token store, build the model, and return the loop."""
+        return _make_loop(session, _open_data(session))
+
+    def scale(self, loop: Loop) -> Scale:
+        """Nats per token, beside ln V."""
+        return Scale(math.log(loop.task.tokenizer.vocab_size))
+
+    def about(self, loop: Loop) -> dict[str, Any]:
+        """The baselines, and words to try the model with."""
+        store = loop.trainer.store
+        return {"baselines": loop.task.comparable(baselines(store)), "example": example_of(store)}
 
 
 def _open_data(session: Session) -> TokenStore:
     """Open the token store; the first rank builds it while the others wait for its place, or for its error."""
-    path = _agreed(session.world, lambda: _build_or_find(session).path)
+    path = agreed(session.world, lambda: _build_or_find(session).path)
     # Another machine may not see the first one's cache, and then makes its own.
     store = TokenStore(path) if path.exists() else open_store(session.config.data())
     session.update(data=store.meta, fingerprint=store.fingerprint)
@@ -192,7 +204,7 @@ def _make_loop(session: Session, store: TokenStore) -> Loop:
         own.to(session.world.device)
     trainer = Trainer(
         model, task.objective, build_optimizers(model, config, own), store, task.blocks, config, session.world,
-        total_steps=_total_steps(config, task.blocks, session.world.size), bf16=bool(config.bf16),
+        total_steps=total_steps(config, task.blocks, session.world.size), bf16=bool(config.bf16),
     )  # fmt: skip
     _record_model(session, trainer, task, path)
     return Loop(trainer, session.folder, session.reporters, session.elapsed, task)
@@ -210,10 +222,12 @@ def _settle(session: Session, store: TokenStore, task: Task) -> TrainConfig:
     bf16 = fast_bf16(session.world.device) if config.bf16 is None else config.bf16
     session.config = replace(config, bf16=bf16, sample_prompt=prompt)
     session.update(config=session.record["config"] | {"bf16": bf16, "sample_prompt": prompt})
-    return session.config
+    settled_config: TrainConfig = session.config
+    return settled_config
 
 
-def _total_steps(config: TrainConfig, blocks: Blocks, ranks: int) -> int:
+def total_steps(config: RunOptions, blocks: Sized, ranks: int) -> int:
+    """Return how many steps a run has: --max-steps, or as many as --num-train-epochs take."""
     if config.max_steps is not None:
         return config.max_steps
     per_step = settled(config.per_device_train_batch_size) * settled(config.gradient_accumulation_steps) * ranks
@@ -256,23 +270,20 @@ def _restore(session: Session, loop: Loop) -> int:
 def _save_model(session: Session, loop: Loop) -> None:
     if session.world.leads:
         with published(session.folder.path / "model", session.folder.checkpoints) as beside:
-            save_weights(loop.trainer.model, beside)
-            loop.task.tokenizer.save(beside)
+            loop.export(beside)
 
 
-def _finish(session: Session, loop: Loop, step: int, result: Evaluation | Scores) -> None:
+def _finish(session: Session, loop: Loop, step: int, result: dict[str, Any]) -> None:
     if not session.world.leads:
         return
-    row = {**evaluation_row(result), "train_loss": loop.last_loss, "steps": step, "tokens": loop.trainer.tokens}
+    row = {**result, "train_loss": loop.last_loss, "steps": step, "tokens": loop.trainer.tokens}
     ended = {"status": "finished", "finished": now(), "seconds": session.elapsed()}
-    session.update(**ended, result=row)
+    session.update(**ended, result=row, **session.job.ended(loop))
     files = {name: str(path) for name, path in write_report(session.folder.path).items()}
     summary = {
         **row,
         **ended,
-        "baselines": session.record["baselines"],
-        "example": session.record["example"],
-        "objective": str(session.config.objective),
+        **session.job.summary(session.record),
         "findings": [finding.to_json() for finding in findings_of(read_run(session.folder.path))],
         "run": str(session.folder.path),
         "files": files,
@@ -288,7 +299,8 @@ def _interruption(session: Session, by: str, step: int | None = None, total: int
         over = f"the run can be started over in {session.folder.path}"
         return f"stopped by {by} before the first checkpoint: there is nothing to resume, {over}"
     where = f"after step {step} of {total}; everything is" if step else f"; step {step_of(last)} is"
-    return f"stopped by {by} {where} saved. Resume with:\n  {resume_command(session.folder.path)}".replace(" ;", ";")
+    command = resume_command(session.folder.path, session.job.command)
+    return f"stopped by {by} {where} saved. Resume with:\n  {command}".replace(" ;", ";")
 
 
 def _failed(session: Session, error: Exception) -> None:

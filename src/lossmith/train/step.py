@@ -6,19 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.data import Blocks, TokenStore
 from lossmith.errors import NonFiniteError
 from lossmith.objectives import Objective, own_tensors, weighted
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World
 from lossmith.train.guard import check_finite
 from lossmith.train.optim import Optimizers, trained_parameters
+from lossmith.train.options import RunOptions
 from lossmith.train.schedule import learning_rate_factor
 from lossmith.train.signals import StopRequest
 
@@ -51,6 +51,19 @@ class Sums:
         return {name: nats / (self.counts[name] or 1.0) for name, nats in self.nats.items()}
 
 
+class Source(Protocol):
+    """Where examples come from: `Blocks` of text, or labelled rows."""
+
+    def __len__(self) -> int:
+        """Return how many there are in an epoch."""
+
+    def example(self, i: int) -> dict[str, Any]:
+        """Return the example at place i of the order, which counts on through the epochs."""
+
+    def epoch(self, i: int) -> float:
+        """Return how many epochs have passed before place i."""
+
+
 @dataclass
 class Trainer:
     """Model, data and options on one rank, and the step that they take together."""
@@ -58,9 +71,9 @@ class Trainer:
     model: Any
     objective: Objective
     optimizers: Optimizers
-    store: TokenStore
-    blocks: Blocks
-    config: TrainConfig
+    store: Any  # a TokenStore, or in a subclass what it describes a batch by
+    blocks: Source
+    config: RunOptions
     world: World
     total_steps: int
     bf16: bool = False
@@ -192,12 +205,17 @@ class Trainer:
     def count(self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, seconds: float) -> None:
         """Remember what the step did."""
         known = {name: float(count) for name, count in counts.items()}
-        read = self.blocks_done(1) * settled(self.config.block_size)
+        read = self.tokens_read()
         self.last = Sums()
         for sums in (self.last, self.window, self.epoch):
             sums.add(nats, known, grad_norm, read, seconds)
         self.tokens += read
         self.seconds += seconds
+
+    def tokens_read(self) -> int:
+        """Return how many tokens all ranks read in the step that was just done."""
+        assert isinstance(self.config, TrainConfig)
+        return self.blocks_done(1) * settled(self.config.block_size)
 
 
 def _nonzero(count: Tensor) -> Tensor:

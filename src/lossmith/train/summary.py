@@ -15,6 +15,10 @@ from lossmith.pictures.text import program
 
 def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     """Print result, comparison, and where report, samples and model are."""
+    if "task" in result:
+        from lossmith.train.finetune_report import print_task_summary
+
+        return print_task_summary(console, result, path)
     console.print()
     console.print(comparison(result))
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"

@@ -1,0 +1,201 @@
+"""The model of a fine-tuning run: pre-trained with a new head, or a preset from scratch; what of it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lossmith.errors import DataError, InputError, MissingPackageError
+from lossmith.models.build import attention, preset_config
+from lossmith.models.presets import ENCODERS
+from lossmith.train.config import settled
+from lossmith.train.finetune_config import FinetuneConfig
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model, the names of its parameters that were drawn anew, and what to say of it."""
+
+    model: Any
+    new: tuple[str, ...]
+    heads: tuple[nn.Module, ...]
+
+
+def open_config(folder: Path, auto: str, task: str) -> Any:
+    """Return the configuration of a model folder; InputError where this kind of model has no such head."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{folder} holds no model that transformers knows: {why}") from error
+    if type(config) not in getattr(transformers, auto)._model_mapping:
+        raise InputError(
+            f"--task {task} needs a model that transformers.{auto} knows; {config.model_type}, which {folder} holds, is "
+            "none: take another MODEL or another --task"
+        )
+    return config
+
+
+def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any], seed: int) -> Made:
+    """Return a pre-trained model with the head of a task; a head that it has already for the same labels is kept.
+
+    Errors: DataError for weights that belong to another architecture, InputError for one without such a head.
+    """
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    config = open_config(folder, auto, task)
+    for key, value in settings.items():
+        setattr(config, key, value)
+    torch.manual_seed(seed)
+    try:
+        model, info = getattr(transformers, auto).from_pretrained(
+            folder, config=config, dtype=torch.float32, attn_implementation=attention(config), local_files_only=True,
+            output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{folder} cannot be loaded with transformers.{auto}: {why}") from error
+    new = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
+    if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
+        raise DataError(
+            f"the weights in {folder} are not those of a {type(model).__name__}: its embeddings are not among them"
+        )
+    return Made(model, tuple(sorted(new)), _heads(model, new))
+
+
+def from_preset(name: str, auto: str, settings: dict[str, Any], vocabulary: Any, context: int, seed: int) -> Made:
+    """Return a BERT-like model of a preset's shape with random weights and the head of a task."""
+    import transformers
+
+    torch.manual_seed(seed)
+    config = preset_config(ENCODERS[name], len(vocabulary), context, None, vocabulary.pad_token_id)
+    for key, value in settings.items():
+        setattr(config, key, value)
+    model = getattr(transformers, auto).from_config(config, attn_implementation=attention(config))
+    return Made(model, (), _heads(model, {name for name, _ in model.named_parameters()}))
+
+
+def _heads(model: Any, new: set[str]) -> tuple[nn.Module, ...]:
+    """Layers outside the body that were drawn anew: what scores labels is no hidden matrix."""
+    if model.base_model is model:
+        return ()
+    inside = {id(module) for module in model.base_model.modules()}
+    names = {name.rsplit(".", 1)[0] for name in new}
+    return tuple(m for name, m in model.named_modules() if name in names and id(m) not in inside)
+
+
+def start_at_mean(made: Made, mean: float) -> None:
+    """Let a new head for numbers begin with their mean, where the mean squared error is their variance."""
+    for head in made.heads:
+        if isinstance(head, nn.Linear) and head.out_features == 1 and head.bias is not None:
+            with torch.no_grad():
+                head.bias.fill_(mean)
+
+
+def freeze(made: Made, what: str) -> None:
+    """Leave a part without gradients: body, embeddings or N-layers; what was drawn anew is always trained.
+
+    Errors: InputError where the body has fewer layers, or no layers that can be told apart.
+    """
+    body = made.model.base_model
+    parts: list[Any] = [body] if what == "body" else [_embeddings(body)]
+    if what.endswith("-layers"):
+        layers, wanted = _layers(body), int(what.split("-")[0])
+        if wanted > len(layers):
+            raise InputError(f"--freeze {what}: the model has {len(layers)} layers")
+        parts += layers[:wanted]
+    for part in parts:
+        part.requires_grad_(False)
+    for name, parameter in made.model.named_parameters():
+        if name in made.new:
+            parameter.requires_grad_(True)
+
+
+def _embeddings(body: Any) -> Any:
+    """The embeddings with their positions and norm where they form a module, else the table of tokens."""
+    return getattr(body, "embeddings", None) or body.get_input_embeddings()
+
+
+def _layers(body: Any) -> list[Any]:
+    wanted = getattr(body.config.get_text_config(), "num_hidden_layers", None)
+    for module in body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return list(module)
+    raise InputError(f"--freeze: the layers of a {type(body).__name__} cannot be told apart; take body or embeddings")
+
+
+def add_lora(made: Made, config: FinetuneConfig) -> None:
+    """Put LoRA adapters into every linear layer of the body and freeze the rest of what was learnt before.
+
+    Source: https://arxiv.org/abs/2106.09685 (LoRA); all linear layers: https://arxiv.org/abs/2305.14314 (QLoRA, 4).
+    Errors: MissingPackageError without peft.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise MissingPackageError("--lora-rank needs the package peft: pip install peft") from None
+    model, body = made.model, made.model.base_model
+    inside = {id(module) for module in body.modules()}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and id(module) in inside
+        and module is not head
+        and f"{name}.weight" not in made.new
+    ]
+    lora = LoraConfig(
+        r=settled(config.lora_rank), lora_alpha=settled(config.lora_alpha), lora_dropout=settled(config.lora_dropout),
+        target_modules=names,
+    )  # fmt: skip
+    torch.manual_seed(settled(config.seed))
+    inject_adapter_in_model(lora, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name or name in made.new)
+
+
+def merge_lora(model: Any) -> None:
+    """Add the adapters to the layers they stand in, and put these back, so that the model is a plain one again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+
+
+def parameters_of(model: Any) -> tuple[int, int]:
+    """Return how many parameters are trained, and how many there are."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained, sum(p.numel() for p in model.parameters())
+
+
+def suited_rate(model: Any) -> float:
+    """Return the default learning rate of a pre-trained model: 5e-5 at BERT's width of 768, and as much more as narrower.
+
+    Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best rate
+    of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
+    """
+    width = getattr(model.config.get_text_config(), "hidden_size", None) or 768
+    return 5e-5 * 768 / int(width)
+
+
+def named(classes: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration that gives the outputs of a head their names."""
+    return {
+        "num_labels": len(classes),
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
