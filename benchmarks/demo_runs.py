@@ -1,0 +1,73 @@
+"""What the demonstrations share: fine-tune in this process, judge on rows that no run has seen, intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from scipy.stats import t
+
+from lossmith.evaluate.bootstrap import Resampling
+from lossmith.evaluate.predictions import judge
+from lossmith.evaluate.scoring import model_answers
+from lossmith.train.config import TrainConfig
+from lossmith.train.finetune import run_finetuning
+from lossmith.train.finetune_config import FinetuneConfig
+from lossmith.train.session import run_training
+
+RUNS = Path("/tmp/lossmith-demo/runs")
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a table of texts and labels is read; the defaults of `lossmith eval`."""
+
+    text_column: tuple[str, ...] = ("text",)
+    label_column: str | None = "label"
+    labels: tuple[str, ...] = ()
+    query_column: str = "query"
+    document_column: str = "document"
+    encoding: str = "utf-8"
+    per_device_eval_batch_size: int = 32
+    max_examples: int | None = None
+    pooling: str = "mean"
+
+
+def pretrain(name: str, **options: Any) -> Path:
+    """Run `lossmith train` with these options into runs/NAME, anew; return the run folder."""
+    folder = RUNS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return run_training(TrainConfig(output_dir=str(folder), **options), [])
+
+
+def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
+    """Run `lossmith finetune` with these options into runs/NAME, anew; return the run folder."""
+    folder = RUNS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    config = FinetuneConfig(model=str(model), train_data=str(rows), output_dir=str(folder), **options)
+    return run_finetuning(config, [])
+
+
+def classified(run: Path, test: Path) -> dict[str, float]:
+    """Return the figures of a fine-tuned classifier on test rows, as `lossmith eval --task classification` has them."""
+    answers, _ = model_answers(run / "model", test, "classification", Table(), None)
+    outcome = judge("classification", answers, Resampling(samples=0))
+    return {figure.name: figure.value for figure in outcome.figures} | {
+        "majority_accuracy": max(y.figures.get("accuracy", 0.0) for y in outcome.yardsticks)
+    }
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and 95 % interval (Student's t over the seeds) of figures, and the figures."""
+    half = t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    center = mean(values)
+    return {
+        "mean": round(center, 4),
+        "interval": [round(center - half, 4), round(center + half, 4)],
+        "seeds": [round(v, 4) for v in values],
+    }
