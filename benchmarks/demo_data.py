@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 CACHE = Path("/tmp/lossmith-demo")
 STATE = CACHE / "apt"
@@ -64,7 +65,7 @@ def descriptions() -> list[tuple[str, str]]:
     return [pair for pair in found.values() if pair[1] and len(pair[0]) > 80]
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> Path:
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write rows as .jsonl."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
@@ -81,9 +82,7 @@ def sections(folder: Path, *, test: int = 2000, seed: int = 0, length: int = 320
     random.Random(seed).shuffle(ours)
     rows = [{"text": text[:length], "label": label} for text, label in ours]
     held = {text for text, _ in ours[:test]}
-    train, tested = (
-        write_rows(folder / f"{name}.jsonl", part) for name, part in (("train", rows[test:]), ("test", rows[:test]))
-    )
+    train, tested = write_rows(folder / "train.jsonl", rows[test:]), write_rows(folder / "test.jsonl", rows[:test])
     prose = folder / "prose.txt"
     prose.write_text("\n\n".join(text for text, _ in every if text not in held) + "\n", encoding="utf-8")
     return train, tested, prose

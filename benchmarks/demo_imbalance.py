@@ -3,9 +3,9 @@
     python benchmarks/demo_imbalance.py --body /tmp/lossmith-demo/runs/bert
 
 Debian's sections (932 rows of the largest, 95 of the smallest) with the tail made longer: class k of ten keeps a share
-1/20^(k/9) of the largest's rows. Plain cross-entropy, balanced class weights, focal (γ = 2) and logit adjustment (τ = 1),
-three seeds each, from the body that demo_pretraining.py made. Judged on 2,000 rows with the sections' own frequencies:
-macro F1 counts each section alike.
+1/20^(k/9) of the largest's rows. Plain cross-entropy, balanced class weights, focal (γ = 2) and logit adjustment
+(τ = 1), three seeds each, from the body that demo_pretraining.py made. Judged on 2,000 rows with the sections' own
+frequencies: macro F1 counts each section alike.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/demo_pretraining.py [--steps 1500]
 
 A nano BERT reads Debian's package descriptions (14.7 MB, without those of the test rows), then learns to tell ten
-sections apart from 100, 1,000 and all training rows; three seeds each draw the rows and the weights. The same shape with
-the same tokenizer starts from random weights beside it. Judged on 2,000 rows of other packages.
+sections apart from 100, 1,000 and all training rows; three seeds each draw the rows and the weights. The same shape
+with the same tokenizer starts from random weights beside it. Judged on 2,000 rows of other packages.
 """
 
 from __future__ import annotations

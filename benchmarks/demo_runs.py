@@ -1,4 +1,4 @@
-"""What the demonstrations share: fine-tune in this process, judge on rows that no run has seen, intervals over seeds."""
+"""What the demonstrations share: fine-tune in this process, judge on rows that no run saw, intervals over seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from scipy.stats import t
+from scipy.stats import t  # type: ignore[import-untyped]
 
 from lossmith.evaluate.bootstrap import Resampling
 from lossmith.evaluate.predictions import judge
@@ -23,7 +23,7 @@ from lossmith.train.session import run_training
 RUNS = Path("/tmp/lossmith-demo/runs")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """How a table of texts and labels is read; the defaults of `lossmith eval`."""
 
@@ -56,7 +56,7 @@ def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
 def classified(run: Path, test: Path) -> dict[str, float]:
     """Return the figures of a fine-tuned classifier on test rows, as `lossmith eval --task classification` has them."""
     answers, _ = model_answers(run / "model", test, "classification", Table(), None)
-    outcome = judge("classification", answers, Resampling(samples=0))
+    outcome = judge("classification", answers, Resampling(samples=100))
     return {figure.name: figure.value for figure in outcome.figures} | {
         "majority_accuracy": max(y.figures.get("accuracy", 0.0) for y in outcome.yardsticks)
     }
