@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +133,7 @@ def _tell_model(session: Session, made: Made, trained: int, whole: int) -> None:
     session.tell(
         f"{type(made.model).__name__}, {whole:,} parameters, {part} of them trained{new}; {record['steps']:,} steps of "
         f"{config.per_device_train_batch_size * config.gradient_accumulation_steps * session.world.size} rows, "
-        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ becomes the best by {config.metric}"
+        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ is the best by {config.metric}"
     )
 
 
@@ -186,7 +185,9 @@ def _resumed(config: FinetuneConfig) -> Opening:
         raise InputError(f"{path} is no fine-tuning run: continue it with lossmith train")
     checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
     known = {field.name for field in fields(FinetuneConfig)}
-    held = {k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k in known}
+    held: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k in known
+    }
     before = FinetuneConfig(**held)
     given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
     clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lossmith.data.labelled import Labelled, order_of
@@ -95,7 +94,7 @@ class Classification(Kind):
         """Raise DataError where the validation rows are all of one class."""
         if len({row.label for row in validation}) < 2:
             raise DataError(
-                f"the {len(validation)} validation rows are all {validation[0].label!r}, and nothing could be told from "
+                f"the {len(validation)} validation rows are all {validation[0].label!r}: nothing could be told from "
                 "them: give more rows, a larger --validation-fraction, or --eval-data FILE"
             )
 

@@ -59,7 +59,7 @@ class FinetuneLoop(Loop):
     @property
     def metric(self) -> str:
         """The figure that the best checkpoint is chosen by."""
-        return settled(self.config.metric)
+        return str(self.config.metric)
 
     def between_steps(self, step: int, stopping: bool) -> None:
         """Tell of the step; log, evaluate and save when it is time."""

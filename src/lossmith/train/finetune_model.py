@@ -37,8 +37,8 @@ def open_config(folder: Path, auto: str, task: str) -> Any:
         raise DataError(f"{folder} holds no model that transformers knows: {why}") from error
     if type(config) not in getattr(transformers, auto)._model_mapping:
         raise InputError(
-            f"--task {task} needs a model that transformers.{auto} knows; {config.model_type}, which {folder} holds, is "
-            "none: take another MODEL or another --task"
+            f"--task {task} needs a model that transformers.{auto} knows; {config.model_type}, which {folder} holds, "
+            "is none: take another MODEL or another --task"
         )
     return config
 
@@ -150,11 +150,9 @@ def add_lora(made: Made, config: FinetuneConfig) -> None:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and id(module) in inside
-        and module is not head
-        and f"{name}.weight" not in made.new
+        if isinstance(module, nn.Linear) and id(module) in inside and module is not head
     ]
+    names = [name for name in names if f"{name}.weight" not in made.new]
     lora = LoraConfig(
         r=settled(config.lora_rank), lora_alpha=settled(config.lora_alpha), lora_dropout=settled(config.lora_dropout),
         target_modules=names,
@@ -183,10 +181,10 @@ def parameters_of(model: Any) -> tuple[int, int]:
 
 
 def suited_rate(model: Any) -> float:
-    """Return the default learning rate of a pre-trained model: 5e-5 at BERT's width of 768, and as much more as narrower.
+    """Return the default learning rate of a pre-trained model: 5e-5 · 768 / width, 768 being BERT's.
 
-    Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best rate
-    of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
+    Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best
+    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
     """
     width = getattr(model.config.get_text_config(), "hidden_size", None) or 768
     return 5e-5 * 768 / int(width)

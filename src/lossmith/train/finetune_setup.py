@@ -82,7 +82,7 @@ def write_tokenizer(config: FinetuneConfig, model: Path | None, rows: Rows, fold
 
 def texts_of(rows: Sequence[Labelled]) -> list[str]:
     """Return every text of rows that is to be encoded."""
-    found = []
+    found: list[str] = []
     for row in rows:
         found += row.texts
         if isinstance(row.label, str):
