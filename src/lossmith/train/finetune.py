@@ -22,7 +22,6 @@ from lossmith.train.finetune_report import told
 from lossmith.train.finetune_setup import (
     FineTask,
     Rows,
-    longest_row,
     make_kind,
     make_model,
     make_task,
@@ -71,7 +70,8 @@ class Finetuning(Job):
         made = make_model(config, kind, model, tokenizer)
         if kind.task == "regression" and made.heads:
             start_at_mean(made, sum(row.label for row in rows.training) / len(rows.training))
-        task = make_task(config, kind, rows, tokenizer, longest_row(config, made.model), session.world.size)
+        task = make_task(config, kind, rows, tokenizer, made.model, session.world.size)
+        _check_whole(config, task.objective)
         objective = adopted(task.objective, made.model)
         tokenizer.inputs = _inputs(objective)
         for line in told(rows.facts, kind.task):
@@ -94,6 +94,16 @@ class Finetuning(Job):
     def summary(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return task, columns and figures."""
         return {"task": record["config"]["task"], "config": record["config"], "outcome": record["outcome"]}
+
+
+def _check_whole(config: FinetuneConfig, objective: Any) -> None:
+    """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
+    parts, size = settled(config.gradient_accumulation_steps), settled(config.per_device_train_batch_size)
+    if not objective.additive and parts > 1:
+        raise InputError(
+            f"--gradient-accumulation-steps {parts} would train another loss: {objective.loss.name} compares the rows "
+            f"of a batch with each other. Leave it out and give --per-device-train-batch-size {size * parts}"
+        )
 
 
 def _inputs(objective: Any) -> tuple[str, ...]:

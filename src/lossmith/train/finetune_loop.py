@@ -129,7 +129,7 @@ class FinetuneLoop(Loop):
         order = sorted(range(rows), key=lambda place: -lengths[place])
         start = 0
         while start < len(order):
-            size = max(1, EVAL_TOKENS // max(1, lengths[order[start]]))
+            size = self.task.kind.batch_size or max(1, EVAL_TOKENS // max(1, lengths[order[start]]))
             yield order[start : start + size]
             start += size
 
