@@ -1,4 +1,4 @@
-"""What labelled rows hold before anything is trained on them: classes, imbalance, duplicates, label noise; the split."""
+"""What labelled rows hold, said before training: classes, imbalance, duplicates, label noise; and their split."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from lossmith.train.finetune_report import told
 from lossmith.train.finetune_setup import (
     FineTask,
     Rows,
-    longest_row,
     make_kind,
     make_model,
     make_task,
@@ -72,7 +70,8 @@ class Finetuning(Job):
         made = make_model(config, kind, model, tokenizer)
         if kind.task == "regression" and made.heads:
             start_at_mean(made, sum(row.label for row in rows.training) / len(rows.training))
-        task = make_task(config, kind, rows, tokenizer, longest_row(config, made.model), session.world.size)
+        task = make_task(config, kind, rows, tokenizer, made.model, session.world.size)
+        _check_whole(config, task.objective)
         objective = adopted(task.objective, made.model)
         tokenizer.inputs = _inputs(objective)
         for line in told(rows.facts, kind.task):
@@ -95,6 +94,16 @@ class Finetuning(Job):
     def summary(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return task, columns and figures."""
         return {"task": record["config"]["task"], "config": record["config"], "outcome": record["outcome"]}
+
+
+def _check_whole(config: FinetuneConfig, objective: Any) -> None:
+    """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
+    parts, size = settled(config.gradient_accumulation_steps), settled(config.per_device_train_batch_size)
+    if not objective.additive and parts > 1:
+        raise InputError(
+            f"--gradient-accumulation-steps {parts} would train another loss: {objective.loss.name} compares the rows "
+            f"of a batch with each other. Leave it out and give --per-device-train-batch-size {size * parts}"
+        )
 
 
 def _inputs(objective: Any) -> tuple[str, ...]:
@@ -134,7 +143,7 @@ def _tell_model(session: Session, made: Made, trained: int, whole: int) -> None:
     session.tell(
         f"{type(made.model).__name__}, {whole:,} parameters, {part} of them trained{new}; {record['steps']:,} steps of "
         f"{config.per_device_train_batch_size * config.gradient_accumulation_steps * session.world.size} rows, "
-        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ becomes the best by {config.metric}"
+        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ is the best by {config.metric}"
     )
 
 
@@ -186,7 +195,9 @@ def _resumed(config: FinetuneConfig) -> Opening:
         raise InputError(f"{path} is no fine-tuning run: continue it with lossmith train")
     checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
     known = {field.name for field in fields(FinetuneConfig)}
-    held = {k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k in known}
+    held: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k in known
+    }
     before = FinetuneConfig(**held)
     given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
     clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}

@@ -21,12 +21,12 @@ METRICS: dict[str, tuple[str, ...]] = {
     ),
     "multi_label": ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "exact_match", "loss"),
     "regression": ("mse", "mae", "r2", "pearson", "spearman", "loss"),
-    "tagging": ("entity_f1", "entity_precision", "entity_recall", "accuracy", "f1_macro", "loss"),
+    "tagging": ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
     "seq2seq": ("chrf", "bleu", "loss"),
     "instruction": ("loss", "token_accuracy"),
-    "similarity": ("spearman", "pearson", "accuracy", "loss"),
+    "similarity": ("spearman", "pearson", "recall_at_1", "recall_at_5", "mrr", "triplet_accuracy", "loss"),
 }
-"""Figures that --metric can choose by task; the first is the default (similarity without scores: accuracy)."""
+"""Figures that --metric can choose by task; the first is the default (similarity without scores: recall_at_1)."""
 SMALLER = {"loss", "mse", "mae", "cross_entropy", "brier", "calibration_error"}
 TRUNCATIONS = ("cut", "drop", "error")
 
@@ -177,7 +177,7 @@ def _defaults(config: FinetuneConfig, task: str) -> dict[str, Any]:
     if optim != suited.get("optim"):
         suited = {}
     epochs = {} if config.max_steps is not None else {"num_train_epochs": 10.0 if preset else 3.0}
-    figure = METRICS[task][0] if task != "similarity" or config.label_column else "accuracy"
+    figure = METRICS[task][0] if task != "similarity" or config.label_column else "recall_at_1"
     return {
         "task": task,
         **epochs,

@@ -42,7 +42,7 @@ class Coder:
     truncation: str
 
     def texts(self, rows: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
-        """Return for rows of one text or two {"tokens", "types", "whole"}; whole: how many ids there were before the cut."""
+        """Return for rows of one text or two {"tokens", "types", "whole"}; whole: how many ids it had before a cut."""
         found = []
         for start in range(0, len(rows), AT_ONCE):
             columns = [list(column) for column in zip(*rows[start : start + AT_ONCE], strict=True)]

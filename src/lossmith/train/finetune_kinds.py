@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lossmith.data.labelled import Labelled, order_of
@@ -30,6 +29,8 @@ class Kind:
     task = ""
     auto = "AutoModelForSequenceClassification"
     unit = "nats/row"
+    batch_size: int | None = None
+    """Rows judged together, where the loss depends on it; None: as many as are fast."""
 
     def __init__(self, config: FinetuneConfig, training: Sequence[Labelled]) -> None:
         self.config, self.classes = config, self.find_classes(training)
@@ -49,6 +50,9 @@ class Kind:
     def examples(self, rows: Sequence[Labelled], coder: Coder) -> list[dict[str, Any]]:
         """Return an example of each row, with "whole": how many tokens it had before it was cut."""
         raise NotImplementedError
+
+    def use(self, coder: Coder, model: Any) -> None:
+        """Know the tokenizer and the model before examples are made."""
 
     def objective(self, pad_id: int) -> Any:
         """Return the objective."""
@@ -95,7 +99,7 @@ class Classification(Kind):
         """Raise DataError where the validation rows are all of one class."""
         if len({row.label for row in validation}) < 2:
             raise DataError(
-                f"the {len(validation)} validation rows are all {validation[0].label!r}, and nothing could be told from "
+                f"the {len(validation)} validation rows are all {validation[0].label!r}: nothing could be told from "
                 "them: give more rows, a larger --validation-fraction, or --eval-data FILE"
             )
 
@@ -176,6 +180,3 @@ class Regression(Kind):
     def shown(self, row: Labelled, answer: Any) -> str:
         """Return the number and the guess."""
         return f"{float(answer):.3f} · it is {row.label:g}"
-
-
-KINDS: dict[str, type[Kind]] = {"classification": Classification, "regression": Regression}

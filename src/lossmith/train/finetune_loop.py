@@ -59,7 +59,7 @@ class FinetuneLoop(Loop):
     @property
     def metric(self) -> str:
         """The figure that the best checkpoint is chosen by."""
-        return settled(self.config.metric)
+        return str(self.config.metric)
 
     def between_steps(self, step: int, stopping: bool) -> None:
         """Tell of the step; log, evaluate and save when it is time."""
@@ -129,7 +129,7 @@ class FinetuneLoop(Loop):
         order = sorted(range(rows), key=lambda place: -lengths[place])
         start = 0
         while start < len(order):
-            size = max(1, EVAL_TOKENS // max(1, lengths[order[start]]))
+            size = self.task.kind.batch_size or max(1, EVAL_TOKENS // max(1, lengths[order[start]]))
             yield order[start : start + size]
             start += size
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
 from lossmith.models.build import attention, preset_config
-from lossmith.models.presets import ENCODERS
+from lossmith.models.presets import ENCODERS, PRESETS
 from lossmith.train.config import settled
 from lossmith.train.finetune_config import FinetuneConfig
 
@@ -37,8 +37,8 @@ def open_config(folder: Path, auto: str, task: str) -> Any:
         raise DataError(f"{folder} holds no model that transformers knows: {why}") from error
     if type(config) not in getattr(transformers, auto)._model_mapping:
         raise InputError(
-            f"--task {task} needs a model that transformers.{auto} knows; {config.model_type}, which {folder} holds, is "
-            "none: take another MODEL or another --task"
+            f"--task {task} needs a model that transformers.{auto} knows; {config.model_type}, which {folder} holds, "
+            "is none: take another MODEL or another --task"
         )
     return config
 
@@ -73,16 +73,47 @@ def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any]
     return Made(model, tuple(sorted(new)), _heads(model, new))
 
 
-def from_preset(name: str, auto: str, settings: dict[str, Any], vocabulary: Any, context: int, seed: int) -> Made:
-    """Return a BERT-like model of a preset's shape with random weights and the head of a task."""
+def from_preset(
+    name: str, auto: str, settings: dict[str, Any], vocabulary: Any, context: int | None, seed: int
+) -> Made:
+    """Return a model of a preset's shape with random weights and the head of a task.
+
+    BERT-like for labels, a T5-like encoder–decoder for seq2seq, causal for instructions.
+    Errors: InputError for a preset that the architecture does not have.
+    """
     import transformers
 
     torch.manual_seed(seed)
-    config = preset_config(ENCODERS[name], len(vocabulary), context, None, vocabulary.pad_token_id)
+    end, pad = vocabulary.eos_token_id, vocabulary.pad_token_id
+    presets = PRESETS if auto == "AutoModelForCausalLM" else ENCODERS
+    if name not in presets:
+        raise InputError(f"--model {name} is no preset for this task; it has {', '.join(presets)}")
+    if auto == "AutoModelForSeq2SeqLM":
+        config = t5_config(presets[name], vocabulary, end)
+    else:
+        positions = context or presets[name].block_size
+        config = preset_config(presets[name], len(vocabulary), positions, end, pad)
     for key, value in settings.items():
         setattr(config, key, value)
     model = getattr(transformers, auto).from_config(config, attn_implementation=attention(config))
     return Made(model, (), _heads(model, {name for name, _ in model.named_parameters()}))
+
+
+def t5_config(preset: Any, vocabulary: Any, end: int | None) -> Any:
+    """Return an encoder–decoder of a preset's width and depth.
+
+    Source: the shape is T5's, https://arxiv.org/abs/1910.10683 (2.1).
+    """
+    from transformers import T5Config
+
+    shape = preset.config
+    width, heads = shape["hidden_size"], shape["num_attention_heads"]
+    return T5Config(
+        vocab_size=len(vocabulary), d_model=width, d_kv=width // heads, num_heads=heads, d_ff=4 * width,
+        num_layers=shape["num_hidden_layers"], num_decoder_layers=shape["num_hidden_layers"], dropout_rate=0.1,
+        feed_forward_proj="gated-gelu", pad_token_id=vocabulary.pad_token_id, eos_token_id=end,
+        decoder_start_token_id=vocabulary.pad_token_id,
+    )  # fmt: skip
 
 
 def _heads(model: Any, new: set[str]) -> tuple[nn.Module, ...]:
@@ -150,11 +181,9 @@ def add_lora(made: Made, config: FinetuneConfig) -> None:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and id(module) in inside
-        and module is not head
-        and f"{name}.weight" not in made.new
+        if isinstance(module, nn.Linear) and id(module) in inside and module is not head
     ]
+    names = [name for name in names if f"{name}.weight" not in made.new]
     lora = LoraConfig(
         r=settled(config.lora_rank), lora_alpha=settled(config.lora_alpha), lora_dropout=settled(config.lora_dropout),
         target_modules=names,
@@ -183,10 +212,10 @@ def parameters_of(model: Any) -> tuple[int, int]:
 
 
 def suited_rate(model: Any) -> float:
-    """Return the default learning rate of a pre-trained model: 5e-5 at BERT's width of 768, and as much more as narrower.
+    """Return the default learning rate of a pre-trained model: 5e-5 · 768 / width, 768 being BERT's.
 
-    Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best rate
-    of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
+    Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best
+    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
     """
     width = getattr(model.config.get_text_config(), "hidden_size", None) or 768
     return 5e-5 * 768 / int(width)

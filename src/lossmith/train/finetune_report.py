@@ -44,8 +44,8 @@ def _labels(train: dict[str, Any], task: str) -> Iterator[str]:
         yield f"{len(named)} {'tags' if task == 'tagging' else 'classes'}: {shown}{more}"
     if "majority" in train:
         yield (
-            f"imbalance {train['imbalance']:.3g} : 1 (largest to smallest); always saying {train['majority']!r} would be "
-            f"right in {train['majority_share']:.1%}"
+            f"imbalance {train['imbalance']:.3g} : 1 (largest to smallest); always saying {train['majority']!r} would "
+            f"be right in {train['majority_share']:.1%}"
         )
     if "labels_per_row" in train:
         yield f"{train['labels_per_row']:.2f} labels a row, {train['without_label']:,} rows without any"
@@ -76,8 +76,8 @@ def _length(part: dict[str, Any], name: str) -> Iterator[str]:
     done = f"cut ({part['cut_tokens']:,} tokens lost)" if part["cut_tokens"] else "left out"
     rows = part["rows"] + part["left_out"]
     yield (
-        f"{part['longer']:,} of {rows:,} {name} rows are longer than the context of {part['longest_allowed']:,} tokens: "
-        f"{done}" + (f"; {part['left_out']:,} rows left out" if part["left_out"] and part["cut_tokens"] else "")
+        f"{part['longer']:,} of {rows:,} {name} rows are longer than the context of {part['longest_allowed']:,} "
+        f"tokens: {done}" + (f"; {part['left_out']:,} rows left out" if part["left_out"] and part["cut_tokens"] else "")
     )
 
 

@@ -14,14 +14,19 @@ from lossmith.errors import InputError
 from lossmith.evaluate.encoders import position_offset
 from lossmith.evaluate.opening import check_fits
 from lossmith.evaluate.sampling import max_positions
-from lossmith.models.presets import ENCODERS
 from lossmith.train.config import settled
 from lossmith.train.finetune_config import FinetuneConfig
 from lossmith.train.finetune_encode import Coder, Encoded, check_whole, encode
-from lossmith.train.finetune_kinds import KINDS, Kind
+from lossmith.train.finetune_kinds import Classification, Kind, Regression
+from lossmith.train.finetune_kinds_labels import MultiLabel, Tagging
+from lossmith.train.finetune_kinds_pairs import Similarity
+from lossmith.train.finetune_kinds_text import Instruction, Seq2Seq, seq2seq_class
 from lossmith.train.finetune_model import Made, add_lora, freeze, from_preset, load_pretrained
-from lossmith.train.finetune_tokenizer import SavedTokenizer, copy_tokenizer, new_tokenizer
+from lossmith.train.finetune_tokenizer import ROLES, SavedTokenizer, copy_tokenizer, new_tokenizer
 
+KINDS: dict[str, type[Kind]] = {
+    kind.task: kind for kind in (Classification, MultiLabel, Regression, Tagging, Seq2Seq, Instruction, Similarity)
+}
 UNLIMITED = 512  # tokens of a row where a model names no longest one
 
 
@@ -75,18 +80,21 @@ def make_kind(config: FinetuneConfig, rows: Rows) -> Kind:
 def write_tokenizer(config: FinetuneConfig, model: Path | None, rows: Rows, folder: Path) -> None:
     """Write the run's tokenizer: the model's own, or for a preset a new one from the training texts."""
     if model is None:
-        new_tokenizer(settled(config.tokenizer), list(texts_of(rows.training)), folder)
+        roles = ("pad",) if config.task in ("seq2seq", "instruction") else ROLES
+        new_tokenizer(settled(config.tokenizer), texts_of(rows.training), folder, roles)
     else:
         copy_tokenizer(Path(config.tokenizer) if config.tokenizer else model, folder)
 
 
 def texts_of(rows: Sequence[Labelled]) -> list[str]:
     """Return every text of rows that is to be encoded."""
-    found = []
+    found: list[str] = []
     for row in rows:
         found += row.texts
         if isinstance(row.label, str):
             found.append(row.label)
+        elif isinstance(row.label, tuple):
+            found += [part[1] for part in row.label if isinstance(part, tuple)]
     return found
 
 
@@ -96,12 +104,11 @@ def make_model(config: FinetuneConfig, kind: Kind, model: Path | None, tokenizer
     Errors: DataError where tokenizer and model do not fit, InputError for a model without such a head.
     """
     seed, settings = settled(config.seed), kind.settings()
+    auto = seq2seq_class(model) if kind.task == "seq2seq" else kind.auto
     if model is None:
-        name = settled(config.model)
-        context = config.max_length or ENCODERS[name].block_size
-        return from_preset(name, kind.auto, settings, tokenizer.hf, context, seed)
+        return from_preset(settled(config.model), auto, settings, tokenizer.hf, config.max_length, seed)
     settings |= {} if tokenizer.hf.pad_token_id is None else {"pad_token_id": tokenizer.hf.pad_token_id}
-    made = load_pretrained(model, kind.auto, kind.task, settings, seed)
+    made = load_pretrained(model, auto, kind.task, settings, seed)
     check_fits(len(tokenizer.hf), made.model, model)
     if getattr(made.model.config, "pad_token_id", None) is None:
         made.model.config.pad_token_id = tokenizer.pad_id  # a causal classifier finds the last token by it
@@ -122,10 +129,12 @@ def longest_row(config: FinetuneConfig, model: Any) -> int:
 
 
 def make_task(
-    config: FinetuneConfig, kind: Kind, rows: Rows, tokenizer: SavedTokenizer, longest: int, ranks: int
+    config: FinetuneConfig, kind: Kind, rows: Rows, tokenizer: SavedTokenizer, model: Any, ranks: int
 ) -> FineTask:
     """Encode the rows, put them in order and make the objective."""
+    longest = longest_row(config, model)
     coder = Coder(tokenizer.hf, longest, settled(config.truncation))
+    kind.use(coder, model)
     training = encode(rows.training, coder, lambda part: kind.examples(part, coder))
     validation = encode(rows.validation, coder, lambda part: kind.examples(part, coder))
     check_whole(training, "training")

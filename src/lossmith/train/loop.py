@@ -20,7 +20,7 @@ from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint, s
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
 from lossmith.train.reporter import Reporter
-from lossmith.train.setup import Task, make_task
+from lossmith.train.setup import make_task
 from lossmith.train.signals import StopRequest
 from lossmith.train.step import Sums, Trainer
 from lossmith.train.story import Smoothed
@@ -42,17 +42,18 @@ class Loop:
     reporters: Sequence[Reporter]
     elapsed: Callable[[], float] = untimed
     """Seconds spent on the run, those of earlier parts included."""
-    made: Task | None = None
+    made: Any = None
     """What the objective is trained with; made from the options where nobody has it yet."""
     last_loss: float | None = None
     smoothed: Smoothed = field(default_factory=Smoothed)
 
     def __post_init__(self) -> None:
-        self.config: Any = self.trainer.config  # TrainConfig, or in a subclass FinetuneConfig
+        config: Any = self.trainer.config  # TrainConfig, or in a subclass FinetuneConfig
+        self.config = config
         self.world = self.trainer.world
         self.ended = False  # before the last step
         self.total_steps = self.trainer.total_steps
-        self.task = self.made or make_task(self.config, self.trainer.store)
+        self.task: Any = self.made or make_task(self.config, self.trainer.store)
 
     def run(self, first_step: int, stop: StopRequest) -> tuple[int, bool]:
         """Train to the end, or to the end of the step in which any rank is asked to stop.

@@ -18,7 +18,8 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     if "task" in result:
         from lossmith.train.finetune_report import print_task_summary
 
-        return print_task_summary(console, result, path)
+        print_task_summary(console, result, path)
+        return
     console.print()
     console.print(comparison(result))
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"

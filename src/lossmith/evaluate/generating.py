@@ -1,0 +1,80 @@
+"""Let a model write the answer to each source: greedily, in batches, padded on the side that the model needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lossmith.errors import DataError, InputError
+
+PROMPT_END = "\n"  # between a prompt and its answer, where no chat template says what stands there
+
+
+def write(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    """Return the text that a model writes after each row of ids, without special tokens.
+
+    An encoder–decoder reads the row and writes from its start token; a causal model goes on from the row, whose padding
+    stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens.
+    """
+    import torch
+
+    two_sided = bool(model.config.is_encoder_decoder)
+    longest, pad = max(map(len, rows)), tokenizer.pad_token_id
+    pad = (tokenizer.eos_token_id or 0) if pad is None else pad
+    ids, mask = (torch.full((len(rows), longest), fill, dtype=torch.long) for fill in (pad, 0))
+    for i, row in enumerate(rows):
+        part = slice(0, len(row)) if two_sided else slice(longest - len(row), longest)
+        ids[i, part], mask[i, part] = torch.tensor(list(row)), 1
+    with torch.no_grad():
+        made = model.generate(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=max_new_tokens,
+            do_sample=False, num_beams=1, pad_token_id=pad, eos_token_id=end_id(model, tokenizer),
+        )  # fmt: skip
+    made = made if two_sided else made[:, longest:]
+    return [str(text) for text in tokenizer.batch_decode(made, skip_special_tokens=True)]
+
+
+def end_id(model: Any, tokenizer: Any) -> int | None:
+    """Return the token that ends an answer: the tokenizer's end, else the model's, else its separator."""
+    for found in (tokenizer.eos_token_id, model.config.eos_token_id, tokenizer.sep_token_id):
+        if found is not None:
+            return int(found[0] if isinstance(found, list) else found)
+    return None
+
+
+def source_ids(tokenizer: Any, source: str, two_sided: bool, longest: int | None) -> list[int]:
+    """Return the ids of a source as the model was fine-tuned on them: framed for an encoder, else with a newline."""
+    if two_sided:
+        ids: list[int] = tokenizer(source, verbose=False)["input_ids"]
+    else:
+        ids = tokenizer(source + PROMPT_END, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids[:longest] if longest else ids
+
+
+def write_all(
+    folder: Path, sources: Sequence[str], *, tokenizer: str | None, batch_size: int, max_new_tokens: int
+) -> Iterator[str]:
+    """Yield what the model in a folder writes for each source.
+
+    Errors: DataError for a folder without a model that writes, or sources longer than its context.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from lossmith.evaluate.opening import check_fits, load
+    from lossmith.evaluate.sampling import max_positions
+
+    if batch_size < 1 or max_new_tokens < 1:
+        raise InputError("--per-device-eval-batch-size and --max-new-tokens must be 1 or more")
+    try:
+        two_sided = bool(AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder)
+        coder = AutoTokenizer.from_pretrained(tokenizer or str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} holds no model and tokenizer that transformers knows: {error}") from error
+    model = load(folder, "AutoModelForSeq2SeqLM" if two_sided else "AutoModelForCausalLM")
+    check_fits(len(coder), model, folder)
+    limit = max_positions(model)
+    longest = limit if two_sided or not limit else limit - max_new_tokens
+    for start in range(0, len(sources), batch_size):
+        rows = [source_ids(coder, source, two_sided, longest) for source in sources[start : start + batch_size]]
+        yield from write(model, coder, rows, max_new_tokens)

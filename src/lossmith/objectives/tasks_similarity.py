@@ -1,0 +1,92 @@
+"""Fine-tuning of sentence embeddings: graded pairs, positives among all others of the batch, triplets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossmith.objectives.tasks import Example, padded, sees_types, text_inputs
+from lossmith.objectives.tasks_losses import TaskLoss
+from lossmith.total import Total
+
+
+def pooled(states: Tensor, mask: Tensor, how: str) -> Tensor:
+    """Return one vector a text, [B, D], of states [B, T, D]: the mean over its tokens, the first, or the last.
+
+    >>> pooled(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]), "mean")
+    tensor([[2.]])
+    """
+    if how == "mean":
+        weights = mask[..., None].to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1)
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device) * mask
+    place = places.argmax(1) if how == "last" else mask.argmax(1)
+    return states[torch.arange(len(states), device=states.device), place]
+
+
+@dataclass(frozen=True)
+class SimilarityObjective:
+    """Bring embeddings of texts that belong together near to each other.
+
+    Formula: the loss of (first, second[, third]) embeddings: with scores cosent (their order by cosine), without
+    info_nce (each first text among the seconds and thirds of the batch) or triplet.
+    Examples: {"tokens", "tokens_1"[, "tokens_2"]: int64[T]} and, with scores, {"target"}: a number.
+    """
+
+    loss: TaskLoss
+    pad_id: int
+    pooling: str
+    texts: int
+    scored: bool
+    types: bool = field(default=True)
+
+    @property
+    def additive(self) -> bool:
+        """Whether a batch may be divided."""
+        return self.loss.additive
+
+    def adopt(self, model: Any) -> SimilarityObjective:
+        """Return the objective with what the model can see."""
+        return replace(self, types=sees_types(model))
+
+    def batch(self, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return input_ids and attention_mask int64[k·B, T]: all first texts, all second ones, …; and targets."""
+        keys = ["tokens", *(f"tokens_{i}" for i in range(1, self.texts))]
+        batch = text_inputs([example[key] for key in keys for example in examples], self.pad_id)
+        if self.types:
+            batch["token_type_ids"] = padded([np.zeros(n) for n in batch["attention_mask"].sum(1).tolist()], 0)
+        if self.scored:
+            batch["targets"] = torch.tensor([float(example["target"]) for example in examples])
+        return batch
+
+    def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the pairs or triplets."""
+        n = len(batch["input_ids"]) // self.texts
+        return {"similarity": torch.tensor(float(n), device=batch["input_ids"].device)}
+
+    def output(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        """Return the embeddings [k, B, D]."""
+        inputs = {key: value for key, value in batch.items() if key != "targets"}
+        states = model(**inputs).last_hidden_state.float()
+        found = pooled(states, batch["attention_mask"], self.pooling)
+        return found.reshape(self.texts, -1, found.shape[-1])
+
+    def total(self, output: Tensor, batch: dict[str, Tensor]) -> Total:
+        """Return what the embeddings cost."""
+        first, second, *rest = output
+        if self.loss.name == "cosent":
+            return self.loss(first, second, batch["targets"])
+        if self.scored:
+            return self.loss(torch.cosine_similarity(first, second), batch["targets"])
+        if self.loss.name == "triplet":
+            return self.loss(first, second, rest[0])
+        return self.loss(first, torch.cat([second, *rest]))
+
+    def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
+        """Return {"similarity": Total}."""
+        return {"similarity": self.total(self.output(model, batch), batch)}
