@@ -30,7 +30,7 @@ class DistillObjective:
     Places whose label is −100 weigh nothing in either. With weight 1 the task's loss is not computed. Where the teacher
     has rows beyond the student's vocabulary (padding), they are left out and the rest normalized.
     `load`: gives the teacher when the student is there. It is neither trained nor saved.
-    Source: https://arxiv.org/abs/1503.02531 (Hinton et al. 2015, section 2: T²), https://arxiv.org/abs/2306.13649 (GKD).
+    Source: https://arxiv.org/abs/1503.02531 (Hinton et al. 2015: T²), https://arxiv.org/abs/2306.13649 (GKD).
     """
 
     task: CausalObjective
@@ -74,7 +74,8 @@ class DistillObjective:
         states, head = hidden_and_head(model, inputs)
         with torch.no_grad():
             theirs, teacher_head = hidden_and_head(self.teacher, inputs)
-        assert head is not None and teacher_head is not None
+        assert head is not None
+        assert teacher_head is not None
         terms = {"distill": self._distilled(states, head, theirs, teacher_head, batch["labels"])}
         if self.weight < 1:
             terms[self.task.term] = next_token(states, head, batch["labels"])

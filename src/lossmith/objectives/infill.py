@@ -47,7 +47,7 @@ class FimObjective(CausalObjective):
     Source: https://arxiv.org/abs/2207.14255 (sections 3, 3.1: SPM variant 2; 4.3: context-level).
 
     >>> fim = FimObjective(sentinels=(7, 8, 9), pad_id=6, end_id=0, rate=1.0, spm_rate=0.0, cuts=1)
-    >>> batch = fim.batch([{"tokens": np.array([0, 1, 2, 3, 4])}], np.random.default_rng(1))
+    >>> batch = fim.batch([{"tokens": np.array([0, 1, 2, 3, 4])}], np.random.default_rng(4))
     >>> batch["input_ids"].tolist(), batch["labels"].tolist()
     ([[0, 7, 1, 2, 9, 4, 8, 3]], [[-100, 1, 2, -100, 4, -100, 3, 0]])
     """
@@ -68,7 +68,9 @@ class FimObjective(CausalObjective):
         tokens, given, documents = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
         labels = tokens[:, 1:].masked_fill(given[:, 1:], -100)
         batch = {"input_ids": tokens[:, :-1], "labels": labels}
-        return batch | masked_by(documents[:, :-1]) if "documents" in examples[0] else batch
+        if "documents" in examples[0]:
+            batch |= masked_by(documents[:, :-1]) | {"documents": documents[:, :-1]}
+        return batch
 
     def says(self, batch: dict[str, Tensor], row: int) -> str:
         """Say how many documents of a row are cut."""
@@ -80,7 +82,7 @@ class FimObjective(CausalObjective):
         text = tokens[tokens != self.end_id] if self.end_id is not None else tokens
         a, b = len(text) // 3, 2 * len(text) // 3
         prefix, middle, suffix = self.sentinels
-        mark = [] if self.end_id is None else [self.end_id]
+        mark = tokens[: self._mark(tokens)].tolist()
         return [*mark, prefix, *text[:a].tolist(), suffix, *text[b:].tolist(), middle]
 
     def _rng(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> np.random.Generator:

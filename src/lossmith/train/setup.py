@@ -95,8 +95,8 @@ def _check_teacher(config: TrainConfig, tokenizer: Tokenizer) -> None:
     if (theirs.eos_id, list(theirs.pieces)) != (tokenizer.eos_id, list(tokenizer.pieces)):
         raise InputError(
             f"--tokenizer must be that of --teacher {config.teacher} ({theirs.vocab_size} tokens), as the student "
-            f"learns distributions over its tokens; got {config.tokenizer} ({tokenizer.vocab_size} tokens): leave --tokenizer "
-            "out, and take a --model that is not trained yet or was trained with the same one"
+            f"learns distributions over its tokens; got {config.tokenizer} ({tokenizer.vocab_size} tokens): leave "
+            "--tokenizer out, and take a --model that is not trained yet or was trained with the same one"
         )
 
 
