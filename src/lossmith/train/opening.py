@@ -69,6 +69,7 @@ def _new(config: TrainConfig) -> Opening:
 
 def settle_options(config: TrainConfig) -> TrainConfig:
     """Return a new run's options with every None replaced, those included that a model's folder decides."""
+    config = replace(config, teacher=_model_of(config.teacher))
     tokenizer = config.tokenizer or _own_tokenizer(config.model) or _own_tokenizer(config.teacher, "--teacher")
     given = replace(config, tokenizer=tokenizer, optim=_optimizer(config))
     context = _longest_context(config.model) if config.block_size is None else config.block_size
