@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 NAMES = {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+NAMES |= {role: f"<|{role}|>" for role in ("fim_prefix", "fim_middle", "fim_suffix")}
 _USUAL = {
     "pad": ("[PAD]", "<pad>"),
     "cls": ("[CLS]", "<s>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
+    **{f"fim_{part}": (f"<|fim_{part}|>", f"<fim_{part}>") for part in ("prefix", "middle", "suffix")},
 }
 
 

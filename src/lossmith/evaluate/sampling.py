@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from lossmith.errors import InputError, NonFiniteError
@@ -74,6 +75,12 @@ def sample_stream(
         _tokens(model, context, max_new_tokens, _Chooser(temperature, top_k, top_p, seed)),
         stop=tokenizer.eos_id if stop_at_end else None,
     )
+
+
+def complete(model: Any, tokenizer: Tokenizer, context: list[int], *, max_new_tokens: int) -> str:
+    """Return the likeliest continuation of tokens, one by one, until the document ends or there are enough."""
+    made = _tokens(model, list(context), max_new_tokens, _Chooser(0.0, None, None, 0))
+    return tokenizer.decode(takewhile(lambda token: token != tokenizer.eos_id, made), special=True)
 
 
 def encode_context(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.distill import DistillObjective
+from lossmith.objectives.infill import FimObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
-from lossmith.objectives.registry import OBJECTIVES, ObjectiveSpec
+from lossmith.objectives.mixture import MixtureObjective
+from lossmith.objectives.multi_token import MultiTokenObjective
+from lossmith.objectives.prefix import PrefixObjective
+from lossmith.objectives.registry import MIXTURE_OPTIONS, OBJECTIVES, ObjectiveSpec, spec_named
 from lossmith.objectives.sentence_pair import SentencePairObjective
 
 if TYPE_CHECKING:
@@ -19,15 +24,23 @@ if TYPE_CHECKING:
     from lossmith.total import Total
 
 __all__ = [
+    "MIXTURE_OPTIONS",
     "OBJECTIVES",
     "CausalObjective",
+    "DistillObjective",
+    "FimObjective",
     "MaskedObjective",
     "Masking",
+    "MixtureObjective",
+    "MultiTokenObjective",
     "Objective",
     "ObjectiveSpec",
+    "PrefixObjective",
     "SentencePairObjective",
     "adopted",
+    "names_of",
     "own_tensors",
+    "spec_named",
     "weighted",
 ]
 
@@ -39,7 +52,10 @@ class Objective(Protocol):
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
-    makes of it, written at evaluations.
+    makes of it, written at evaluations; `infill_prompt(tokens)`, the tokens after which a causal model fills a gap;
+    `names`, its terms, known beforehand (needed in a mixture); `coefficients_for(terms)`, where coefficients depend on
+    the terms that are there; `check(model, name)`, which raises InputError for a model it cannot train; `says(batch,
+    row)`, a sentence about a row of a batch for `lossmith preview`.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
@@ -61,7 +77,10 @@ def weighted(objective: Any, losses: Mapping[str, Any]) -> dict[str, Any]:
     >>> weighted(CausalObjective(), {"loss": 2.0})
     {'loss': 2.0}
     """
-    coefficients = getattr(objective, "coefficients", {})
+    if hasattr(objective, "coefficients_for"):
+        coefficients = objective.coefficients_for(losses)
+    else:
+        coefficients = getattr(objective, "coefficients", {})
     return {name: coefficients.get(name, 1.0) * loss for name, loss in losses.items()}
 
 
@@ -74,3 +93,8 @@ def own_tensors(objective: Any) -> nn.Module | None:
 def adopted(objective: Any, model: Any) -> Any:
     """Return the objective with what it takes from the model before training."""
     return objective.adopt(model) if hasattr(objective, "adopt") else objective
+
+
+def names_of(objective: Any, losses: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return all terms of an objective: those it names, else those that there are losses of."""
+    return tuple(getattr(objective, "names", losses))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lossmith.losses import cross_entropy, linear_cross_entropy
-from lossmith.models.head import hidden_and_head
+from lossmith.models.head import Head, hidden_and_head
+from lossmith.objectives.masked import inputs_of
 from lossmith.total import Total
 
 
@@ -28,13 +29,20 @@ class CausalObjective:
     (tensor([[5, 6]]), tensor([[6, 7]]))
     """
 
+    term: ClassVar[str] = "causal"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the terms."""
+        return (self.term,)
+
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Stack windows of equal length: input_ids, labels int64[B, T] (already shifted) and the mask of documents."""
         tokens = torch.from_numpy(np.stack([example["tokens"] for example in examples]))
         batch = {"input_ids": tokens[:, :-1], "labels": tokens[:, 1:]}
         if "documents" in examples[0]:
             documents = torch.from_numpy(np.stack([example["documents"] for example in examples]))[:, :-1]
-            batch |= {"attention_mask": _document_mask(documents), "position_ids": _positions(documents)}
+            batch |= masked_by(documents)
         return batch
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -43,32 +51,40 @@ class CausalObjective:
         >>> CausalObjective().counts({"labels": torch.tensor([[3, -100]])})
         {'causal': tensor(1.)}
         """
-        return {"causal": (batch["labels"] != -100).sum().to(torch.float32)}
+        return {self.term: number_of(batch["labels"])}
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"causal": Total} in nats over the labels; logits are only stored where a model hides its head."""
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        states, head = hidden_and_head(model, inputs)
-        if head is None:
-            return {"causal": cross_entropy(states, batch["labels"])}
-        total = linear_cross_entropy(
-            states,
-            head.weight,
-            batch["labels"],
-            bias=head.bias,
-            softcap=head.softcap,
-            logit_scale=head.logit_scale,
-        )
-        return {"causal": total}
+        states, head = hidden_and_head(model, inputs_of(batch))
+        return {self.term: next_token(states, head, batch["labels"])}
 
 
-def _document_mask(documents: Tensor) -> Tensor:
+def number_of(labels: Tensor) -> Tensor:
+    """Return how many labels are asked, float32."""
+    return (labels != -100).sum().to(torch.float32)
+
+
+def next_token(states: Tensor, head: Head | None, labels: Tensor) -> Total:
+    """Return the cross-entropy of labels [B, T] from hidden states and head, or from logits where the head is None."""
+    if head is None:
+        return cross_entropy(states, labels)
+    return linear_cross_entropy(
+        states, head.weight, labels, bias=head.bias, softcap=head.softcap, logit_scale=head.logit_scale
+    )
+
+
+def masked_by(documents: Tensor) -> dict[str, Tensor]:
+    """Return the mask and the positions that keep documents [B, T] apart."""
+    return {"attention_mask": document_mask(documents), "position_ids": positions(documents)}
+
+
+def document_mask(documents: Tensor) -> Tensor:
     """True where row t may look at column s: the same document, and not the future; bool [B, 1, T, T]."""
     same = documents[:, :, None] == documents[:, None, :]
     return (same & torch.ones(same.shape[-2:], dtype=torch.bool).tril())[:, None]
 
 
-def _positions(documents: Tensor) -> Tensor:
+def positions(documents: Tensor) -> Tensor:
     """Distance of each token from the start of its document within the window."""
     index = torch.arange(documents.shape[1]).expand_as(documents)
     fresh = torch.ones_like(documents, dtype=torch.bool)

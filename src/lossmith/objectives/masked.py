@@ -37,6 +37,11 @@ class MaskedObjective:
     sep_id: int
     seed: int = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the terms."""
+        return ("masked",)
+
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return input_ids and labels int64[B, T] (−100: nothing asked) and the flat places `rows` of the hidden."""
         framed = [np.concatenate([[self.cls_id], example["tokens"], [self.sep_id]]) for example in examples]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lossmith.objectives.distill import DIRECTIONS
 from lossmith.objectives.masking import UNITS
+from lossmith.objectives.mixture import MODES
 from lossmith.objectives.sentence_pair import TASKS
 
 
@@ -14,8 +16,27 @@ from lossmith.objectives.sentence_pair import TASKS
 class ObjectiveOptions:
     """What is to be predicted from what. None means: not given; the default that the help names is taken."""
 
-    objective: Literal["causal", "masked", "sentence_pair"] | None = None
-    """causal (the next token), masked (hidden tokens), sentence_pair (and what follows what); default: causal."""
+    objective: Literal["causal", "prefix", "distill", "masked", "sentence_pair"] | str | None = None
+    """causal (the next token), prefix (after a part seen both ways), distill (a teacher's distribution), masked (hidden
+    tokens), sentence_pair (and what follows what), or a mixture: causal:0.7+prefix:0.3; default: causal."""
+    fim_rate: float | None = None
+    """causal: part of the documents that are cut in three, to learn to fill in the middle; default: 0."""
+    fim_spm_rate: float | None = None
+    """causal: part of the cut documents whose suffix comes before the prefix; default: 0.5."""
+    mtp_heads: int | None = None
+    """causal: further heads that predict the tokens after the next one; default: 0."""
+    mtp_weight: float | None = None
+    """causal: weight of the mean loss of the further heads; default: 0.3."""
+    teacher: str | None = None
+    """distill: folder of the model to learn from, or of the run that made it."""
+    temperature: float | None = None
+    """distill: what the logits of both are divided by; default: 1."""
+    distill_direction: Literal["forward", "reverse", "js"] | None = None
+    """distill: KL(teacher, student), KL(student, teacher) or Jensen-Shannon; default: forward."""
+    distill_weight: float | None = None
+    """distill: weight of the teacher, the text's own next token gets the rest; 1: teacher alone; default: 0.5."""
+    mixture_mode: Literal["sum", "alternate"] | None = None
+    """mixtures: all parts in every step, weighted, or one part a step, drawn by weight; default: sum."""
     mask_rate: float | None = None
     """masked, sentence_pair: part of the tokens that is hidden; default: 0.15."""
     mask_unit: Literal["token", "word", "span"] | None = None
@@ -24,8 +45,17 @@ class ObjectiveOptions:
     """sentence_pair: is the second segment the next one (else of another document), or are both swapped (order)."""
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"mask_unit": UNITS, "sentence_task": TASKS}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mask_unit": UNITS,
+    "sentence_task": TASKS,
+    "distill_direction": tuple(DIRECTIONS),
+    "mixture_mode": MODES,
+}
 RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("mask_rate",), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
+    (("fim_rate", "fim_spm_rate"), lambda x: 0 <= x <= 1, "in [0, 1]"),
+    (("distill_weight",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
+    (("temperature", "mtp_weight"), lambda x: 0 < x < float("inf"), "more than 0"),
+    (("mtp_heads",), lambda x: x >= 0, "0 or more"),
 )
 """Names of options, the test that a value must pass, and the words for it."""

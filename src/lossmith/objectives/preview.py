@@ -21,12 +21,16 @@ class Decoder(Protocol):
         ...
 
 
-def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any]]:
+def describe(batch: dict[str, Tensor], tokenizer: Decoder, objective: Any = None) -> list[dict[str, Any]]:
     """Return for each row of a batch {"sees": text, "tokens": n, "guesses": [{"place", "sees", "answer"}, …]}.
 
     A guess is made at a place of the input; "sees" there is the token that stands in it, "answer" what is asked.
-    Other labels of the row (is the second segment the next one?) come under their own name.
+    Other labels of the row (is the second segment the next one?) come under their own name; what the objective says of
+    a row under "says". The rows of a mixture come part by part, with "part".
     """
+    if hasattr(objective, "split"):
+        parts = objective.split(batch)
+        return [{"part": name} | row for name, part, own in parts for row in describe(own, tokenizer, part)]
     rows = []
     for index, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)):
         asked = [(place, ids[place], label) for place, label in enumerate(labels) if label != -100]
@@ -41,6 +45,8 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any
                 "sentence_label": label,
                 "says": "the second part " + ("is no continuation" if label else "follows"),
             }
+        if hasattr(objective, "says"):
+            row["says"] = objective.says(batch, index)
         rows.append(row)
     return rows
 

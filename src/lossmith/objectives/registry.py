@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
+from lossmith.errors import InputError, did_you_mean
+from lossmith.models.build import build_model, has_weights
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.distill import DistillObjective
+from lossmith.objectives.infill import ROLES, FimObjective, cuts_in, room_for
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
+from lossmith.objectives.mixture import MixtureObjective, parse
+from lossmith.objectives.multi_token import MultiTokenObjective
+from lossmith.objectives.prefix import PrefixObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
 
 
@@ -16,6 +25,7 @@ class Vocabulary(Protocol):
     """What an objective asks of a tokenizer."""
 
     vocab_size: int
+    eos_id: int | None
 
     @property
     def pieces(self) -> Sequence[bytes]:
@@ -43,15 +53,16 @@ class ObjectiveSpec:
     `frame`: tokens of a block that are no text (or, for causal, −1: a block has one more than the model reads).
     `options`: names of the options that belong to it, with their defaults. `causal`: it predicts the next token, so
     that perplexity, bits per byte and samples mean what they always do. `additive`: False where splitting a batch
-    changes the loss (in-batch negatives), so that gradient accumulation would train something else.
+    changes the loss (in-batch negatives), so that gradient accumulation would train something else. `roles` and `frame`
+    may be functions of the options: ask `roles_for` and `frame_for`.
     """
 
     name: str
     description: str
     architecture: str
     make: Callable[[Vocabulary, Options, int], Any]
-    roles: tuple[str, ...] = ()
-    frame: int = -1
+    roles: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
+    frame: int | Callable[[Options], int] = -1
     examples: str = "blocks"
     """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
     additive: bool = True
@@ -61,6 +72,14 @@ class ObjectiveSpec:
     def causal(self) -> bool:
         """Whether it predicts the next token."""
         return self.architecture == "causal"
+
+    def roles_for(self, options: Options) -> tuple[str, ...]:
+        """Return the special tokens that the tokenizer must have under these options."""
+        return self.roles(options) if callable(self.roles) else self.roles
+
+    def frame_for(self, options: Options) -> int:
+        """Return the tokens of a block that are no text under these options."""
+        return self.frame(options) if callable(self.frame) else self.frame
 
 
 def _id(vocabulary: Vocabulary, role: str) -> int:
@@ -76,8 +95,41 @@ def masking_of(vocabulary: Vocabulary, options: Options) -> Masking:
     return Masking(size, _id(vocabulary, "mask"), vocabulary.special_ids, options["mask_rate"], unit, pieces)
 
 
-def _causal(vocabulary: Vocabulary, options: Options, seed: int) -> CausalObjective:
-    return CausalObjective()
+def _causal(vocabulary: Vocabulary, options: Options, seed: int) -> CausalObjective | MultiTokenObjective:
+    base, heads = CausalObjective(), options["mtp_heads"]
+    if options["fim_rate"]:
+        prefix, middle, suffix = (_id(vocabulary, role) for role in ROLES[1:])
+        base = FimObjective(
+            (prefix, middle, suffix), _id(vocabulary, "pad"), vocabulary.eos_id, options["fim_rate"],
+            options["fim_spm_rate"], cuts_in(options["block_size"]), seed,
+        )  # fmt: skip
+    if heads >= options["block_size"]:
+        raise InputError(f"--mtp-heads must be less than --block-size {options['block_size']}; got {heads}")
+    return MultiTokenObjective(base, heads, options["mtp_weight"], seed) if heads else base
+
+
+def _causal_roles(options: Options) -> tuple[str, ...]:
+    return ROLES if options["fim_rate"] else ()
+
+
+def _causal_frame(options: Options) -> int:
+    return room_for(options["block_size"]) - 1 if options["fim_rate"] else -1
+
+
+def _prefix(vocabulary: Vocabulary, options: Options, seed: int) -> PrefixObjective:
+    return PrefixObjective(seed)
+
+
+def _distill(vocabulary: Vocabulary, options: Options, seed: int) -> DistillObjective:
+    folder = options["teacher"]
+    if folder is None or not has_weights(Path(folder)):
+        got = "none" if folder is None else repr(folder)
+        raise InputError(
+            f"--objective distill needs --teacher FOLDER, a trained model or the run that made it; got {got}"
+        )
+    load = partial(build_model, folder, vocab_size=vocabulary.vocab_size, context=options["block_size"])
+    shape = (options["distill_weight"], options["temperature"], options["distill_direction"])
+    return DistillObjective(CausalObjective(), load, *shape)
 
 
 def _masked(vocabulary: Vocabulary, options: Options, seed: int) -> MaskedObjective:
@@ -96,7 +148,23 @@ _BERT_ROLES = ("pad", "cls", "sep", "mask")
 OBJECTIVES: dict[str, ObjectiveSpec] = {
     spec.name: spec
     for spec in (
-        ObjectiveSpec("causal", "predict each token from those before it", "causal", _causal),
+        ObjectiveSpec(
+            "causal",
+            "predict each token from those before it",
+            "causal",
+            _causal,
+            roles=_causal_roles,
+            frame=_causal_frame,
+            options={"fim_rate": 0.0, "fim_spm_rate": 0.5, "mtp_heads": 0, "mtp_weight": 0.3},
+        ),
+        ObjectiveSpec("prefix", "predict the rest of a text whose prefix is seen from both sides", "causal", _prefix),
+        ObjectiveSpec(
+            "distill",
+            "learn a teacher's next-token distributions",
+            "causal",
+            _distill,
+            options={"teacher": None, "temperature": 1.0, "distill_direction": "forward", "distill_weight": 0.5},
+        ),
         ObjectiveSpec(
             "masked",
             "guess hidden tokens from both sides (BERT)",
@@ -118,3 +186,52 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         ),
     )
 }
+
+
+MIXTURE_OPTIONS = {"mixture_mode": "sum"}
+
+
+def spec_named(name: str) -> ObjectiveSpec:
+    """Return the objective of a name, or the mixture of several: "causal:0.7+prefix:0.3".
+
+    Errors: InputError for an unknown name, and for parts that cannot share one model.
+
+    >>> spec_named("causal:0.7+prefix:0.3").architecture
+    'causal'
+    """
+    weights = {name: 1.0} if name in OBJECTIVES else parse(name)
+    for part in weights:
+        if part not in OBJECTIVES:
+            hint = did_you_mean(part, OBJECTIVES)
+            mixed = ", or a mixture (causal:0.7+prefix:0.3)" if len(weights) > 1 else ""
+            raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}{mixed}; got {part!r}.{hint}")
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if len(weights) == 1:
+        raise InputError(f"--objective {name}: a weight needs another part to weigh against (causal:0.7+prefix:0.3)")
+    return _mixture(name, weights)
+
+
+def _mixture(name: str, weights: Mapping[str, float]) -> ObjectiveSpec:
+    specs = [OBJECTIVES[part] for part in weights]
+    if len({(spec.architecture, spec.examples) for spec in specs}) > 1:
+        kinds = {spec.architecture for spec in OBJECTIVES.values()}
+        groups = [[spec.name for spec in OBJECTIVES.values() if spec.architecture == kind] for kind in sorted(kinds)]
+        known = "; ".join(", ".join(group) for group in groups if len(group) > 1)
+        raise InputError(f"--objective {name}: the parts of a mixture share one model. These go together: {known}")
+
+    def make(vocabulary: Vocabulary, options: Options, seed: int) -> MixtureObjective:
+        parts = {spec.name: spec.make(vocabulary, options, seed) for spec in specs}
+        return MixtureObjective(parts, weights, options["mixture_mode"], seed)
+
+    return ObjectiveSpec(
+        name,
+        "; ".join(spec.description for spec in specs),
+        specs[0].architecture,
+        make,
+        roles=lambda options: tuple(dict.fromkeys(role for spec in specs for role in spec.roles_for(options))),
+        frame=lambda options: max(spec.frame_for(options) for spec in specs),
+        examples=specs[0].examples,
+        additive=all(spec.additive for spec in specs),
+        options={key: default for spec in specs for key, default in spec.options.items()} | MIXTURE_OPTIONS,
+    )

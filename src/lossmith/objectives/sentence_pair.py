@@ -33,6 +33,11 @@ class SentencePairObjective(MaskedObjective):
 
     task: str = "next"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the terms."""
+        return ("masked", self.term)
+
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return input_ids, labels, token_type_ids int64[B, T], rows int64[M] and sentence_labels int64[B]."""
         hidden, types, sentence_labels = [], [], []

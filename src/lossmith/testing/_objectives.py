@@ -14,6 +14,7 @@ from lossmith.models.mode import evaluating
 
 Example = dict[str, np.ndarray]
 OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
+BY_PART = ("leak", "future", "documents")  # of a mixture
 ROUNDING = 1e-4  # of the loss: what a sum in float32 may move by
 
 
@@ -38,7 +39,7 @@ def check_objective(
     documents: (examples with "documents") another first document moves no hidden state of those after it.
     A law that says nothing about a batch (no documents, no labels moved by one) is passed over. The model is put into
     evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn
-    depends on it.
+    depends on it. Of a mixture the last three laws are asserted of each part.
     Errors: ObjectiveError (an AssertionError); InputError for an unknown law.
 
     >>> from lossmith.objectives import CausalObjective
@@ -52,7 +53,9 @@ def check_objective(
             raise InputError(f"laws must be among {', '.join(OBJECTIVE_LAWS)}; got {law!r}.{hint}")
     with evaluating(model):
         for law in laws:
-            _LAWS[law](objective, model, list(examples), seed)
+            parts = objective.parts.values() if hasattr(objective, "split") and law in BY_PART else [objective]
+            for part in parts:
+                _LAWS[law](part, model, list(examples), seed)
 
 
 def _batch(objective: Any, examples: Sequence[Example], seed: int) -> dict[str, Tensor]:
@@ -102,6 +105,10 @@ def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> Non
         raise ObjectiveError("leak", f"{share:.0%} of the labels stand in the input at their own place")
     other = torch.where(asked, (labels + 1) % model.config.vocab_size, labels)
     changed = batch | {"labels": other}
+    further = [key for key in batch if key.startswith("labels_")]
+    changed |= {
+        key: torch.where(batch[key] == -100, -100, (batch[key] + 1) % model.config.vocab_size) for key in further
+    }
     if "sentence_labels" in batch:
         changed["sentence_labels"] = 1 - batch["sentence_labels"]
     moved = (_states(objective, model, batch) - _states(objective, model, changed)).abs().max()
@@ -116,6 +123,7 @@ def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> N
         return
     later = ids.shape[1] // 2
     other = _changed(ids, slice(later, None), model)
+    other = torch.where(batch["prefix"], ids, other) if "prefix" in batch else other  # a prefix is seen from before it
     before, after = (_states(objective, model, batch | {"input_ids": each})[:, :later] for each in (ids, other))
     _unmoved("future", f"with other tokens from place {later} on, the states before it", before, after)
 
@@ -124,6 +132,9 @@ def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -
     if "documents" not in examples[0]:
         return
     batch = _batch(objective, examples, seed)
+    if "documents" in batch:
+        _named_documents(objective, model, batch)
+        return
     frame = max(0, (batch["input_ids"].shape[1] - len(examples[0]["tokens"])) // 2)
     for row, example in enumerate(examples):
         first = int((example["documents"] == example["documents"][0]).sum()) + frame
@@ -132,6 +143,14 @@ def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -
         other = own | {"input_ids": _changed(own["input_ids"], slice(frame, first), model)}
         before, after = (_states(objective, model, each)[:, first:] for each in (own, other))
         _unmoved("documents", f"row {row}: with another first document, the states of those after it", before, after)
+
+
+def _named_documents(objective: Any, model: Any, batch: dict[str, Tensor]) -> None:
+    """The law "documents" where a batch says to which document each of its places belongs."""
+    first, ids = batch["documents"] == batch["documents"][:, :1], batch["input_ids"]
+    other = batch | {"input_ids": torch.where(first, (ids + 1) % model.config.vocab_size, ids)}
+    before, after = (_states(objective, model, each)[~first] for each in (batch, other))
+    _unmoved("documents", "with another first document, the states of those after it", before, after)
 
 
 def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:

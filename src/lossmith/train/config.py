@@ -10,7 +10,7 @@ from lossmith.data import DataConfig
 from lossmith.data.config import SPLITS
 from lossmith.errors import InputError, did_you_mean
 from lossmith.models.presets import presets_for
-from lossmith.objectives import OBJECTIVES, ObjectiveSpec
+from lossmith.objectives import MIXTURE_OPTIONS, OBJECTIVES, ObjectiveSpec, spec_named
 from lossmith.objectives.options import CHOICES, RANGES, ObjectiveOptions
 from lossmith.train.options import RunOptions, TextOptions
 
@@ -81,13 +81,11 @@ def objective_spec(config: TrainConfig) -> ObjectiveSpec:
     'causal'
     """
     name = config.objective or "causal"
-    if name not in OBJECTIVES:
-        hint = did_you_mean(name, OBJECTIVES)
-        raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}; got {name!r}.{hint}")
-    spec = OBJECTIVES[name]
-    for given in sorted({key for other in OBJECTIVES.values() for key in other.options} - set(spec.options)):
+    spec = spec_named(name)
+    every = {other.name: other.options for other in OBJECTIVES.values()} | {"a mixture (A:0.7+B:0.3)": MIXTURE_OPTIONS}
+    for given in sorted({key for options in every.values() for key in options} - set(spec.options)):
         if getattr(config, given) is not None:
-            owners = " or ".join(other.name for other in OBJECTIVES.values() if given in other.options)
+            owners = " or ".join(owner for owner, options in every.items() if given in options)
             raise InputError(f"{option(given)} belongs to --objective {owners}; got it with {name}: leave it out")
     return spec
 

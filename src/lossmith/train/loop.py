@@ -14,6 +14,8 @@ import torch
 
 from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
+from lossmith.evaluate.sampling import complete
+from lossmith.objectives import CausalObjective, names_of
 from lossmith.objectives.preview import shown
 from lossmith.objectives.scoring import Scores, alike, score, tokens_in
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint, save_weights
@@ -118,7 +120,11 @@ class Loop:
             "tokens_per_second": window.tokens / max(window.seconds, 1e-9),
             "seconds": trainer.seconds,
         }
-        row |= {f"loss/{name}": loss for name, loss in losses.items()} if len(losses) > 1 else {}
+        row |= (
+            {f"loss/{name}": loss for name, loss in losses.items()}
+            if len(names_of(trainer.objective, losses)) > 1
+            else {}
+        )
         trainer.window = Sums()
         self.write("metrics", row)
 
@@ -132,7 +138,8 @@ class Loop:
         judge = self.next_tokens if self.task.spec.causal else self.own_loss
         with nullcontext() if limit is None else trainer.autocast(), eager(self.config.torch_compile):
             result = judge(limit)
-        self.write("metrics", {"step": step, "epoch": self.epoch(step), **evaluation_row(result)})
+            terms = self.own_terms(limit)
+        self.write("metrics", {"step": step, "epoch": self.epoch(step), **terms, **evaluation_row(result)})
         self.sample(step)
         return result
 
@@ -177,6 +184,13 @@ class Loop:
             )
         return scores
 
+    def own_terms(self, limit: int | None) -> dict[str, float]:
+        """Return the loss of each term of a causal objective that has others than the one it is judged by."""
+        objective = self.trainer.objective
+        if not self.task.spec.causal or type(objective) is CausalObjective:
+            return {}
+        return {f"eval_loss/{name}": loss for name, loss in self.own_loss(limit).losses.items()}
+
     def held_out(self, limit: int | None) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the validation text in batches, in order, the same ones every time."""
         trainer, rng = self.trainer, np.random.default_rng(0)
@@ -190,9 +204,10 @@ class Loop:
         if settled(self.config.sample_tokens) and self.world.leads:
             # Of a model that is broken the next step says more than its sample could.
             with eager(self.config.torch_compile), contextlib.suppress(NonFiniteError):
-                made = self.written() if self.task.spec.causal else self.filled()
-                if made is not None:
-                    self.write("samples", {"step": step, "prompt": made[0], "text": made[1]})
+                samples = [self.written(), self.infilled()] if self.task.spec.causal else [self.filled()]
+                for made in samples:
+                    if made is not None:
+                        self.write("samples", {"step": step, "prompt": made[0], "text": made[1]})
 
     def written(self) -> tuple[str, str]:
         """Return the prompt and what the model makes of it."""
@@ -200,6 +215,16 @@ class Loop:
         length = settled(self.config.sample_tokens)
         text = sample(trainer.model, self.task.tokenizer, prompt, max_new_tokens=length, seed=trainer.seed)
         return prompt, text
+
+    def infilled(self) -> tuple[str, str] | None:
+        """Return a text with a gap and what the model puts there, where the objective teaches that; else None."""
+        if not hasattr(self.trainer.objective, "infill_prompt"):
+            return None
+        tokenizer, tokens = self.task.tokenizer, next(iter(self.task.held_out(self.trainer.store, None)))["tokens"]
+        length = min(settled(self.config.sample_tokens), len(tokens) // 3)
+        prompt = self.trainer.objective.infill_prompt(tokens[: 3 * length])
+        text = complete(self.trainer.model, tokenizer, prompt, max_new_tokens=length)
+        return tokenizer.decode(prompt, special=True), text
 
     def filled(self) -> tuple[str, str] | None:
         """Return the beginning of the validation text with tokens hidden, and with the model's guesses in their place.

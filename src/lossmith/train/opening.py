@@ -41,7 +41,7 @@ def open_run(config: TrainConfig) -> Opening:
     """
     if config.report_to == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
         raise MissingPackageError("--report-to tensorboard needs the package: pip install tensorboard")
-    config = replace(config, model=_model_of(config.model))
+    config = replace(config, model=_model_of(config.model), teacher=_model_of(config.teacher))
     return _resumed(config) if config.resume_from_checkpoint else _new(config)
 
 
@@ -69,7 +69,9 @@ def _new(config: TrainConfig) -> Opening:
 
 def settle_options(config: TrainConfig) -> TrainConfig:
     """Return a new run's options with every None replaced, those included that a model's folder decides."""
-    given = replace(config, tokenizer=config.tokenizer or _own_tokenizer(config.model), optim=_optimizer(config))
+    config = replace(config, teacher=_model_of(config.teacher))
+    tokenizer = config.tokenizer or _own_tokenizer(config.model) or _own_tokenizer(config.teacher, "--teacher")
+    given = replace(config, tokenizer=tokenizer, optim=_optimizer(config))
     context = _longest_context(config.model) if config.block_size is None else config.block_size
     return resolve(replace(given, block_size=context))
 
@@ -138,14 +140,14 @@ def _longest_context(model: str | None) -> int | None:
     return positions if positions < 512 and has_weights(Path(model or "")) else None
 
 
-def _own_tokenizer(model: str | None) -> str | None:
+def _own_tokenizer(model: str | None, asked: str = "--model") -> str | None:
     """Return the folder of pre-trained weights, whose tokenizer is the only one that fits them; else None."""
     folder = Path(model or "")
     if not (model and folder.is_dir() and has_weights(folder)):
         return None
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(
-            f"--model {model} holds weights and no tokenizer: say which one they know with --tokenizer FOLDER"
+            f"{asked} {model} holds weights and no tokenizer: say which one they know with --tokenizer FOLDER"
         )
     return model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
 from lossmith.errors import DataError, InputError
 from lossmith.models import build_model, check_causal, loss_path, rows_path
-from lossmith.objectives import OBJECTIVES, CausalObjective, Objective, ObjectiveSpec
+from lossmith.models.build import has_weights
+from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, spec_named
 from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
 
@@ -55,19 +57,21 @@ class Task:
 
 def make_task(config: TrainConfig, store: TokenStore) -> Task:
     """Make the objective of resolved options; InputError where --block-size leaves no room for text."""
-    spec = OBJECTIVES[settled(config.objective)]
-    tokenizer = store.tokenizer.with_special(spec.roles)
+    spec, options = spec_named(settled(config.objective)), asdict(config)
+    tokenizer = store.tokenizer.with_special(spec.roles_for(options))
     context, seed = settled(config.block_size), settled(config.seed)
-    window = context - spec.frame - 1
+    frame = spec.frame_for(options)
+    window = context - frame - 1
     if window < 1:
-        raise InputError(f"--block-size must be at least {spec.frame + 2} for --objective {spec.name}; got {context}")
+        raise InputError(f"--block-size must be at least {frame + 2} for --objective {spec.name}; got {context}")
     if spec.examples == "pairs" and config.document_mask:
         raise InputError(
             "--document-mask keeps documents apart, and --objective sentence_pair compares them: leave it out"
         )
     _check_whole(config, spec)
+    _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
-    objective = spec.make(tokenizer, asdict(config), seed)
+    objective = spec.make(tokenizer, options, seed)
     return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
 
 
@@ -83,6 +87,19 @@ def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
         )
 
 
+def _check_teacher(config: TrainConfig, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that is not the teacher's: the distributions would be over different tokens."""
+    if config.teacher is None or not has_weights(Path(config.teacher)):  # the objective says what is missing
+        return
+    theirs = Tokenizer.load(config.teacher)
+    if (theirs.eos_id, list(theirs.pieces)) != (tokenizer.eos_id, list(tokenizer.pieces)):
+        raise InputError(
+            f"--tokenizer must be that of --teacher {config.teacher} ({theirs.vocab_size} tokens), as the student "
+            f"learns distributions over its tokens; got {config.tokenizer} ({tokenizer.vocab_size} tokens): leave "
+            "--tokenizer out, and take a --model that is not trained yet or was trained with the same one"
+        )
+
+
 def make_model(config: TrainConfig, task: Task) -> Any:
     """Build the model of resolved options; DataError where it knows fewer tokens than the objective needs."""
     name, context = settled(config.model), settled(config.block_size)
@@ -90,6 +107,8 @@ def make_model(config: TrainConfig, task: Task) -> Any:
         model = _built(config, task)
         if task.spec.causal:
             check_causal(model, name)
+            if hasattr(task.objective, "check"):
+                task.objective.check(model, name)
             return model
         with torch.no_grad():
             model.base_model(input_ids=torch.ones(1, context, dtype=torch.long))
@@ -109,11 +128,11 @@ def make_model(config: TrainConfig, task: Task) -> Any:
 
 
 def _built(config: TrainConfig, task: Task) -> Any:
-    tokenizer = task.tokenizer
+    tokenizer, roles = task.tokenizer, task.spec.roles_for(asdict(config))
     return build_model(
         settled(config.model), vocab_size=tokenizer.vocab_size, context=settled(config.block_size),
         seed=settled(config.seed), end_id=tokenizer.eos_id, exact=tokenizer.kind != "hf",
-        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if task.spec.roles else None,
+        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if roles else None,
     )  # fmt: skip
 
 
