@@ -40,14 +40,15 @@ def preview(args: Args) -> tuple[list[dict[str, Any]], str]:
     import numpy as np
 
     from lossmith.data import open_store
-    from lossmith.objectives.preview import describe
+    from lossmith.objectives.preview import described
     from lossmith.train.opening import settle_options
     from lossmith.train.setup import make_task
 
     config = settle_options(args.config())
     task = make_task(config, open_store(config.data()))
     examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(args.num_examples)]
-    return describe(task.objective.batch(examples, np.random.default_rng(0)), task.tokenizer), task.spec.name
+    batch = task.objective.batch(examples, np.random.default_rng(0))
+    return described(task.objective, batch, task.tokenizer), task.spec.name
 
 
 def _print(rows: list[dict[str, Any]], name: str) -> None:
@@ -61,7 +62,7 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
         console.rule(f"{name}: example {number}, {row['tokens']} tokens, {len(row['guesses'])} to guess", align="left")
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:
-            console.print(f"[bold]{escape(row['says'])}[/bold]")
+            console.print(f"[bold]{escape(clean(row['says']))}[/bold]")
         for guess in row["guesses"][:SHOWN]:
             place, seen, answer = guess["place"], clean(repr(guess["sees"])), clean(repr(guess["answer"]))
             console.print(f"  at {place:>4} it sees {escape(seen)} and must guess [bold]{escape(answer)}[/bold]")

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 NAMES = {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+NAMES |= {"mode_r": "[R]", "mode_s": "[S]", "mode_x": "[X]"}  # of UL2
 _USUAL = {
     "pad": ("[PAD]", "<pad>"),
     "cls": ("[CLS]", "<s>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
+    "mode_r": ("[R]", "[NLU]"),  # as the published UL2 spells them
+    "mode_s": ("[S]", "[S2S]"),
+    "mode_x": ("[X]", "[NLG]"),
 }
 
 

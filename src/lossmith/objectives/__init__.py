@@ -12,6 +12,8 @@ from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
 from lossmith.objectives.registry import OBJECTIVES, ObjectiveSpec
 from lossmith.objectives.sentence_pair import SentencePairObjective
+from lossmith.objectives.span import SpanObjective
+from lossmith.objectives.spans import UL2, Denoiser
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OBJECTIVES",
+    "UL2",
     "CausalObjective",
+    "Denoiser",
     "MaskedObjective",
     "Masking",
     "Objective",
     "ObjectiveSpec",
     "SentencePairObjective",
+    "SpanObjective",
     "adopted",
     "own_tensors",
     "weighted",
@@ -39,7 +44,7 @@ class Objective(Protocol):
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
-    makes of it, written at evaluations.
+    makes of it, written at evaluations; `described(batch, tokenizer)`, what lossmith preview shows of a batch.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

@@ -45,6 +45,14 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any
     return rows
 
 
+def described(objective: Any, batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any]]:
+    """Return a batch in words: as `describe` does, or as the objective itself (its `described`) where it can."""
+    if hasattr(objective, "described"):
+        rows: list[dict[str, Any]] = objective.described(batch, tokenizer)
+        return rows
+    return describe(batch, tokenizer)
+
+
 def shown(
     model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int
 ) -> tuple[str, str] | None:

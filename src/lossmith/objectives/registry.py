@@ -10,12 +10,14 @@ from lossmith.objectives.causal import CausalObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
 from lossmith.objectives.sentence_pair import SentencePairObjective
+from lossmith.objectives.span_options import fit_span, make_span
 
 
 class Vocabulary(Protocol):
     """What an objective asks of a tokenizer."""
 
     vocab_size: int
+    eos_id: int | None
 
     @property
     def pieces(self) -> Sequence[bytes]:
@@ -55,6 +57,10 @@ class ObjectiveSpec:
     examples: str = "blocks"
     """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
     additive: bool = True
+    fitted: Callable[[Vocabulary, Options, int], tuple[int, tuple[str, ...]]] | None = None
+    """Where `frame` and `roles` depend on options and context: returns the tokens of text in a block, further roles."""
+    keeps_documents_apart: bool = True
+    """Whether --document-mask can be asked of it."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,6 +121,17 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             frame=3,
             examples="pairs",
             options=_MASK_OPTIONS | {"sentence_task": "next"},
+        ),
+        ObjectiveSpec(
+            "span",
+            "write the spans that were taken out of a text (T5, UL2)",
+            "seq2seq",
+            make_span,
+            roles=("pad",),
+            frame=1,
+            options={"denoiser": "t5", "noise_rate": 0.15, "mean_span": 3.0},
+            fitted=fit_span,
+            keeps_documents_apart=False,
         ),
     )
 }
