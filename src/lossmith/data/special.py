@@ -42,8 +42,11 @@ def find(backend: Backend, role: str, named: str | None) -> int | None:
     return None
 
 
-def extended(backend: Backend, roles: Iterable[str]) -> Backend:
-    """Return a copy that also knows the tokens of these roles; with cls and sep it frames a text as BERT does."""
+def extended(backend: Backend, roles: Iterable[str], end: int | None = None) -> Backend:
+    """Return a copy that also knows the tokens of these roles; with cls and sep it frames a text as BERT does.
+
+    With sentinels it ends a text, as T5's does, with the token `end` (None: it is left as it was).
+    """
     from tokenizers import Tokenizer, processors
 
     copy = Tokenizer.from_str(backend.to_str())
@@ -55,6 +58,11 @@ def extended(backend: Backend, roles: Iterable[str]) -> Backend:
             single=f"{cls} $A {sep}",
             pair=f"{cls} $A {sep} $B:1 {sep}:1",
             special_tokens=[(cls, copy.token_to_id(cls)), (sep, copy.token_to_id(sep))],
+        )
+    elif end is not None and "extra_id_0" in roles:
+        name = copy.id_to_token(end)
+        copy.post_processor = processors.TemplateProcessing(
+            single=f"$A {name}", pair=f"$A {name} $B:1 {name}:1", special_tokens=[(name, end)]
         )
     return copy
 
