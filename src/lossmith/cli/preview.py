@@ -65,7 +65,7 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
         )
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:
-            console.print(f"[bold]{escape(row['says'])}[/bold]")
+            console.print(f"[bold]{escape(clean(row['says']))}[/bold]")
         for guess in row["guesses"][:SHOWN]:
             place, seen, answer = guess["place"], clean(repr(guess["sees"])), clean(repr(guess["answer"]))
             console.print(f"  at {place:>4} it sees {escape(seen)} and must guess [bold]{escape(answer)}[/bold]")

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 NAMES = {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 NAMES |= {role: f"<|{role}|>" for role in ("fim_prefix", "fim_middle", "fim_suffix")}
+NAMES |= {"mode_r": "[R]", "mode_s": "[S]", "mode_x": "[X]"}  # of UL2
 _USUAL = {
     "pad": ("[PAD]", "<pad>"),
     "cls": ("[CLS]", "<s>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
     **{f"fim_{part}": (f"<|fim_{part}|>", f"<fim_{part}>") for part in ("prefix", "middle", "suffix")},
+    "mode_r": ("[R]", "[NLU]"),  # as the published UL2 spells them
+    "mode_s": ("[S]", "[S2S]"),
+    "mode_x": ("[X]", "[NLG]"),
 }
 
 
@@ -40,8 +44,11 @@ def find(backend: Backend, role: str, named: str | None) -> int | None:
     return None
 
 
-def extended(backend: Backend, roles: Iterable[str]) -> Backend:
-    """Return a copy that also knows the tokens of these roles; with cls and sep it frames a text as BERT does."""
+def extended(backend: Backend, roles: Iterable[str], end: int | None = None) -> Backend:
+    """Return a copy that also knows the tokens of these roles; with cls and sep it frames a text as BERT does.
+
+    With sentinels it ends a text, as T5's does, with the token `end` (None: it is left as it was).
+    """
     from tokenizers import Tokenizer, processors
 
     copy = Tokenizer.from_str(backend.to_str())
@@ -53,6 +60,11 @@ def extended(backend: Backend, roles: Iterable[str]) -> Backend:
             single=f"{cls} $A {sep}",
             pair=f"{cls} $A {sep} $B:1 {sep}:1",
             special_tokens=[(cls, copy.token_to_id(cls)), (sep, copy.token_to_id(sep))],
+        )
+    elif end is not None and "extra_id_0" in roles:
+        name = copy.id_to_token(end)
+        copy.post_processor = processors.TemplateProcessing(
+            single=f"$A {name}", pair=f"$A {name} $B:1 {name}:1", special_tokens=[(name, end)]
         )
     return copy
 

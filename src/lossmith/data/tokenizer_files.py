@@ -164,6 +164,9 @@ def named_token(folder: Path, key: str) -> str | None:
     return None
 
 
+_UNNAMED = ("extra_id_", "mode_")  # roles of tokens for which transformers has no name of its own
+
+
 def write(folder: Path, backend: Backend, eos_id: int | None, special: dict[str, int], *, keep: bool) -> None:
     """Write tokenizer.json and its settings; `keep`: settings of another tool are there, and only names are added.
 
@@ -172,8 +175,8 @@ def write(folder: Path, backend: Backend, eos_id: int | None, special: dict[str,
     # not backend.save: it reports a full disk as a bare Exception
     (folder / _MODEL).write_text(backend.to_str(pretty=True), encoding="utf-8")
     roles = {role: str(backend.id_to_token(i)) for role, i in special.items()}
-    named = {f"{role}_token": token for role, token in roles.items() if not role.startswith("extra_id_")}
-    sentinels = [token for role, token in roles.items() if role.startswith("extra_id_")]
+    named = {f"{role}_token": token for role, token in roles.items() if not role.startswith(_UNNAMED)}
+    sentinels = [token for role, token in roles.items() if role.startswith(_UNNAMED)]
     extra: dict[str, Any] = named | ({"extra_special_tokens": sentinels} if sentinels else {})
     if keep and (folder / _CONFIG).is_file():
         if extra:
@@ -184,7 +187,8 @@ def write(folder: Path, backend: Backend, eos_id: int | None, special: dict[str,
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,  # text that spells <|endoftext|> stays text, as in `Tokenizer.encode`
+        # text that spells <|endoftext|> stays text, as in `Tokenizer.encode`; sentinels are there to be written
+        "split_special_tokens": not sentinels,
         "model_max_length": 10**30,
     }
     names: dict[str, Any] = {"eos_token": end, "bos_token": end} if end is not None else {}

@@ -100,7 +100,7 @@ class Tokenizer:
         missing = [role for role in roles if self.special(role) is None]
         if not missing:
             return self
-        backend = special_tokens.extended(self.backend, missing)
+        backend = special_tokens.extended(self.backend, missing, None if self.kind == "hf" else self.eos_id)
         ids = {role: backend.token_to_id(special_tokens.name_of(role)) for role in missing}
         added = self._added | {role: number for role, number in ids.items() if number is not None}
         return Tokenizer(

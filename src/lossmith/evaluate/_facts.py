@@ -23,6 +23,7 @@ LOADERS = {  # the class of transformers that loads a model, by what it was trai
     "causal": "AutoModelForCausalLM",
     "masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
+    "span": "AutoModelForSeq2SeqLM",
 }
 
 

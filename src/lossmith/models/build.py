@@ -13,8 +13,11 @@ CLASSES = {
     "causal": "AutoModelForCausalLM",
     "masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
+    "seq2seq": "AutoModelForSeq2SeqLM",
 }
 """The Hugging Face class that an architecture is made with."""
+
+SUITED = {"seq2seq": "the configuration of an encoder–decoder (T5, BART)"}
 
 LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
 
@@ -29,12 +32,14 @@ def build_model(
     exact: bool = False,
     architecture: str = "causal",
     pad_id: int | None = None,
+    new_tokens: int = 0,
 ) -> Any:
     """Return a Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
-    `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does).
+    `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does). `new_tokens`: how
+    many of the last tokens the weights need not know: an encoder–decoder is given rows for them.
     Errors: InputError for an unknown name and for a folder whose model has no such head, DataError for one that holds
     no readable config.json or does not fit.
     """
@@ -49,7 +54,7 @@ def build_model(
         hint = did_you_mean(name, presets)
         raise InputError(f"--model must be one of {', '.join(presets)} or a folder; got {name!r}.{hint}")
     if has_weights(folder):
-        return _continue_from(folder, vocab_size, context, exact, architecture)
+        return _continue_from(folder, vocab_size, context, exact, architecture, new_tokens)
     return _from_config(folder, vocab_size, context, architecture, **special)
 
 
@@ -63,7 +68,7 @@ def preset_config(preset: Preset, vocab_size: int, context: int, end_id: int | N
     """Return the Hugging Face configuration of a preset for a vocabulary and a context length."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    settings = preset.config | _fitting(vocab_size, context, end_id, pad_id)
+    settings = preset.config | _fitting(vocab_size, context, end_id, pad_id) | _decoding(preset.config, pad_id)
     return CONFIG_MAPPING[preset.model_type](**settings)
 
 
@@ -72,12 +77,20 @@ def _fitting(vocab_size: int, context: int, end_id: int | None, pad_id: int | No
     return {"vocab_size": vocab_size, "max_position_embeddings": context, "pad_token_id": pad_id, **special}
 
 
+def _decoding(config: Any, pad_id: int | None) -> dict[str, Any]:
+    """Return what an encoder–decoder needs: what its decoder begins with, and no token that it must end with."""
+    paired = config.get("is_encoder_decoder") if isinstance(config, dict) else config.is_encoder_decoder
+    return {"decoder_start_token_id": pad_id, "forced_eos_token_id": None} if paired else {}
+
+
 def _from_preset(
     preset: Preset, vocab_size: int, context: int, architecture: str, end_id: int | None, pad_id: int | None
 ) -> Any:
     model = _instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
     if preset.scaled_init:
         _scaled_init(model)
+    if architecture == "seq2seq":
+        _small_embeddings(model)
     return model
 
 
@@ -93,7 +106,7 @@ def auto_class(config: Any, architecture: str) -> Any:
     if architecture != "causal" and type(config) not in chosen._model_mapping:
         raise InputError(
             f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "
-            "has none: take a preset or a BERT-like configuration"
+            f"has none: take a preset or {SUITED.get(architecture, 'a BERT-like configuration')}"
         )
     return chosen
 
@@ -122,6 +135,14 @@ def _scaled_init(model: Any) -> None:
                 parameter.normal_(std=0.5 if "embed" in name else 0.5 * parameter.shape[1] ** -0.5)
 
 
+def _small_embeddings(model: Any) -> None:
+    """Draw tied embeddings at std 1/√d, not at T5's 1: the first loss is about ln V, else a token predicts itself."""
+    import torch
+
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(std=model.config.d_model**-0.5)
+
+
 def _read_config(folder: Path) -> Any:
     from transformers.models.auto.configuration_auto import AutoConfig
 
@@ -146,24 +167,30 @@ def _from_config(
     config = _read_config(folder)
     text = config.get_text_config()
     positions = max(context, getattr(text, "max_position_embeddings", 0) or 0)
-    for key, value in _fitting(vocab_size, positions, end_id, pad_id).items():
+    for key, value in (_fitting(vocab_size, positions, end_id, pad_id) | _decoding(config, pad_id)).items():
         setattr(text, key, value)
     return _instantiate(config, architecture)
 
 
-def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool, architecture: str) -> Any:
+def _continue_from(
+    folder: Path, vocab_size: int, context: int, exact: bool, architecture: str, new_tokens: int = 0
+) -> Any:
     import torch
 
     config = _read_config(folder)
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
-    if text.vocab_size < vocab_size or (exact and text.vocab_size != vocab_size):
+    grows = architecture == "seq2seq" and new_tokens > 0 and vocab_size - new_tokens <= text.vocab_size
+    if (text.vocab_size < vocab_size or (exact and text.vocab_size != vocab_size)) and not grows:
         raise DataError(
             f"the tokenizer has {vocab_size} tokens and the model in {folder} has {text.vocab_size}: use the tokenizer "
             "that the model was trained with (leave --tokenizer out, or --tokenizer FOLDER)"
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    return auto_class(config, architecture).from_pretrained(
+    model = auto_class(config, architecture).from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention(config)
     )
+    if text.vocab_size < vocab_size:  # new rows are drawn around the mean of the others
+        model.resize_token_embeddings(vocab_size)
+    return model

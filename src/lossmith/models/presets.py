@@ -103,10 +103,42 @@ ENCODERS: dict[str, Preset] = {
 """The same names for --objective masked and sentence_pair: BERT shapes (https://arxiv.org/abs/1810.04805)."""
 
 
+def _t5(layers: int, width: int, mlp: int) -> dict[str, Any]:
+    return {
+        "is_encoder_decoder": True,
+        "num_layers": layers,  # of the encoder, and as many of the decoder
+        "d_model": width,
+        "d_kv": 64,
+        "num_heads": width // 64,
+        "d_ff": mlp,
+        "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,
+    }
+
+
+_NANO_T5: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "max_steps": 1000,
+    "optim": "muon",
+    "learning_rate": 0.02,
+    "adamw_learning_rate": 0.007,
+    "weight_decay": 0.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.05,
+}
+
+ENCODER_DECODERS: dict[str, Preset] = {
+    "nano": Preset("t5", _t5(2, 128, 384), "two CPU cores, minutes", 128, 1024, options=_NANO_T5),
+    "10m": Preset("t5", _t5(4, 256, 704), "a laptop, an hour", 512, 4096),
+    "125m": Preset("t5", _t5(8, 640, 1664), "one GPU, a day", 512, 50304),
+}
+"""The same names for --objective span: T5 shapes (https://arxiv.org/abs/1910.10683) with gated GELU and no dropout."""
+
+
 def presets_for(architecture: str) -> dict[str, Preset]:
-    """Return the presets of an architecture: Llama-style ones for causal, BERT-style ones for all others.
+    """Return the presets of an architecture: Llama-style ones for causal, T5-style ones for seq2seq, BERT-style ones else.
 
     >>> presets_for("masked")["nano"].model_type
     'bert'
     """
-    return PRESETS if architecture == "causal" else ENCODERS
+    return {"causal": PRESETS, "seq2seq": ENCODER_DECODERS}.get(architecture, ENCODERS)

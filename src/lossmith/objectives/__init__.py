@@ -17,6 +17,8 @@ from lossmith.objectives.multi_token import MultiTokenObjective
 from lossmith.objectives.prefix import PrefixObjective
 from lossmith.objectives.registry import MIXTURE_OPTIONS, OBJECTIVES, ObjectiveSpec, spec_named
 from lossmith.objectives.sentence_pair import SentencePairObjective
+from lossmith.objectives.span import SpanObjective
+from lossmith.objectives.spans import UL2, Denoiser
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MIXTURE_OPTIONS",
     "OBJECTIVES",
+    "UL2",
     "CausalObjective",
+    "Denoiser",
     "DistillObjective",
     "FimObjective",
     "MaskedObjective",
@@ -37,6 +41,7 @@ __all__ = [
     "ObjectiveSpec",
     "PrefixObjective",
     "SentencePairObjective",
+    "SpanObjective",
     "adopted",
     "names_of",
     "own_tensors",
@@ -55,7 +60,7 @@ class Objective(Protocol):
     makes of it, written at evaluations; `infill_prompt(tokens)`, the tokens after which a causal model fills a gap;
     `names`, its terms, known beforehand (needed in a mixture); `coefficients_for(terms)`, where coefficients depend on
     the terms that are there; `check(model, name)`, which raises InputError for a model it cannot train; `says(batch,
-    row)`, a sentence about a row of a batch for `lossmith preview`.
+    row)`, a sentence about a row of a batch for `lossmith preview`; `described(batch, tokenizer)`, all that it shows.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

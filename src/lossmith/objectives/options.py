@@ -10,15 +10,17 @@ from lossmith.objectives.distill import DIRECTIONS
 from lossmith.objectives.masking import UNITS
 from lossmith.objectives.mixture import MODES
 from lossmith.objectives.sentence_pair import TASKS
+from lossmith.objectives.spans import DENOISERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveOptions:
     """What is to be predicted from what. None means: not given; the default that the help names is taken."""
 
-    objective: Literal["causal", "prefix", "distill", "masked", "sentence_pair"] | str | None = None
+    objective: Literal["causal", "prefix", "distill", "masked", "sentence_pair", "span"] | str | None = None
     """causal (the next token), prefix (after a part seen both ways), distill (a teacher's distribution), masked (hidden
-    tokens), sentence_pair (and what follows what), or a mixture: causal:0.7+prefix:0.3; default: causal."""
+    tokens), sentence_pair (and what follows what), span (spans, by an encoder–decoder), or a mixture:
+    causal:0.7+prefix:0.3; default: causal."""
     fim_rate: float | None = None
     """causal: part of the documents that are cut in three, to learn to fill in the middle; default: 0."""
     fim_spm_rate: float | None = None
@@ -43,6 +45,12 @@ class ObjectiveOptions:
     """masked, sentence_pair: hide single tokens, whole words, or spans of words; default: token."""
     sentence_task: Literal["next", "order"] | None = None
     """sentence_pair: is the second segment the next one (else of another document), or are both swapped (order)."""
+    denoiser: Literal["t5", "ul2"] | None = None
+    """span: t5 (one rate, one mean length) or ul2 (seven of both, each announced by a mode token); default: t5."""
+    noise_rate: float | None = None
+    """span, t5: part of the tokens that is taken out and must be written; default: 0.15."""
+    mean_span: float | None = None
+    """span, t5: tokens in a span, on average; default: 3."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -50,9 +58,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sentence_task": TASKS,
     "distill_direction": tuple(DIRECTIONS),
     "mixture_mode": MODES,
+    "denoiser": DENOISERS,
 }
 RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("mask_rate",), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
+    (("mask_rate", "noise_rate"), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
+    (("mean_span",), lambda x: 1 <= x < float("inf"), "1 or more"),
     (("fim_rate", "fim_spm_rate"), lambda x: 0 <= x <= 1, "in [0, 1]"),
     (("distill_weight",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
     (("temperature", "mtp_weight"), lambda x: 0 < x < float("inf"), "more than 0"),

@@ -26,8 +26,12 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder, objective: Any = None
 
     A guess is made at a place of the input; "sees" there is the token that stands in it, "answer" what is asked.
     Other labels of the row (is the second segment the next one?) come under their own name; what the objective says of
-    a row under "says". The rows of a mixture come part by part, with "part".
+    a row under "says". The rows of a mixture come part by part, with "part". An objective that describes its batches
+    itself (`described`) is asked to.
     """
+    if hasattr(objective, "described"):
+        told: list[dict[str, Any]] = objective.described(batch, tokenizer)
+        return told
     if hasattr(objective, "split"):
         parts = objective.split(batch)
         return [{"part": name} | row for name, part, own in parts for row in describe(own, tokenizer, part)]

@@ -19,6 +19,7 @@ from lossmith.objectives.mixture import MixtureObjective, parse
 from lossmith.objectives.multi_token import MultiTokenObjective
 from lossmith.objectives.prefix import PrefixObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
+from lossmith.objectives.span_options import fit_span, make_span
 
 
 class Vocabulary(Protocol):
@@ -66,6 +67,10 @@ class ObjectiveSpec:
     examples: str = "blocks"
     """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
     additive: bool = True
+    fitted: Callable[[Vocabulary, Options, int], tuple[int, tuple[str, ...]]] | None = None
+    """Where `frame` and `roles` depend on options and context: returns the tokens of text in a block, further roles."""
+    keeps_documents_apart: bool = True
+    """Whether --document-mask can be asked of it."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -183,6 +188,17 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             frame=3,
             examples="pairs",
             options=_MASK_OPTIONS | {"sentence_task": "next"},
+        ),
+        ObjectiveSpec(
+            "span",
+            "write the spans that were taken out of a text (T5, UL2)",
+            "seq2seq",
+            make_span,
+            roles=("pad",),
+            frame=1,
+            options={"denoiser": "t5", "noise_rate": 0.15, "mean_span": 3.0},
+            fitted=fit_span,
+            keeps_documents_apart=False,
         ),
     )
 }

@@ -11,19 +11,18 @@ from torch import Tensor
 
 from lossmith.errors import InputError, did_you_mean
 from lossmith.models.mode import evaluating
+from lossmith.testing._seq2seq import (
+    ROUNDING,
+    ObjectiveError,
+    check_decoder_future,
+    check_encoder_leak,
+    paired,
+    unmoved,
+)
 
 Example = dict[str, np.ndarray]
 OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
 BY_PART = ("leak", "future", "documents")  # of a mixture
-ROUNDING = 1e-4  # of the loss: what a sum in float32 may move by
-
-
-class ObjectiveError(AssertionError):
-    """An objective breaks a law: which, and what was seen."""
-
-    def __init__(self, law: str, what: str) -> None:
-        self.law = law
-        super().__init__(f"the objective breaks the law {law!r}: {what}")
 
 
 def check_objective(
@@ -36,6 +35,9 @@ def check_objective(
     split: the totals of the examples' parts add up to those of the whole batch.
     leak: most labels are not the input at their own place, and other labels move no hidden state.
     future: (where the labels are the inputs moved by one) other tokens move no hidden state before them.
+    Of an encoder–decoder (labels that are written, not those of the input's places) leak says: no token of an example
+    stands both in the input and in the labels, and other labels move no encoder state; future: labels from a place on
+    move no decoder state up to that place, at which they are predicted.
     documents: (examples with "documents") another first document moves no hidden state of those after it.
     A law that says nothing about a batch (no documents, no labels moved by one) is passed over. The model is put into
     evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn
@@ -98,6 +100,9 @@ def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> No
 
 def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if paired(model):
+        check_encoder_leak(objective, model, examples, batch)
+        return
     labels = batch["labels"]
     asked = labels != -100
     share = float((asked & (batch["input_ids"] == labels)).sum() / asked.sum().clamp(min=1))
@@ -118,6 +123,9 @@ def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> Non
 
 def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if paired(model):
+        check_decoder_future(objective, model, batch)
+        return
     ids, labels = batch["input_ids"], batch["labels"]
     if not torch.equal(torch.where(labels[:, :-1] == -100, -100, ids[:, 1:]), labels[:, :-1]):
         return
@@ -125,7 +133,7 @@ def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> N
     other = _changed(ids, slice(later, None), model)
     other = torch.where(batch["prefix"], ids, other) if "prefix" in batch else other  # a prefix is seen from before it
     before, after = (_states(objective, model, batch | {"input_ids": each})[:, :later] for each in (ids, other))
-    _unmoved("future", f"with other tokens from place {later} on, the states before it", before, after)
+    unmoved("future", f"with other tokens from place {later} on, the states before it", before, after)
 
 
 def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
@@ -142,7 +150,7 @@ def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -
         own |= {"rows": (own["labels"].flatten() != -100).nonzero().flatten()} if "rows" in batch else {}
         other = own | {"input_ids": _changed(own["input_ids"], slice(frame, first), model)}
         before, after = (_states(objective, model, each)[:, first:] for each in (own, other))
-        _unmoved("documents", f"row {row}: with another first document, the states of those after it", before, after)
+        unmoved("documents", f"row {row}: with another first document, the states of those after it", before, after)
 
 
 def _named_documents(objective: Any, model: Any, batch: dict[str, Tensor]) -> None:
@@ -150,7 +158,7 @@ def _named_documents(objective: Any, model: Any, batch: dict[str, Tensor]) -> No
     first, ids = batch["documents"] == batch["documents"][:, :1], batch["input_ids"]
     other = batch | {"input_ids": torch.where(first, (ids + 1) % model.config.vocab_size, ids)}
     before, after = (_states(objective, model, each)[~first] for each in (batch, other))
-    _unmoved("documents", "with another first document, the states of those after it", before, after)
+    unmoved("documents", "with another first document, the states of those after it", before, after)
 
 
 def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:
@@ -169,14 +177,6 @@ def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
     finally:
         handle.remove()
     return seen[-1]
-
-
-def _unmoved(law: str, what: str, before: Tensor, after: Tensor) -> None:
-    if not before.numel():
-        return
-    moved, largest = float((before - after).abs().max()), float(before.abs().max())
-    if moved > ROUNDING * largest:
-        raise ObjectiveError(law, f"{what} moved by {moved:g} (the largest is {largest:g})")
 
 
 def _close(law: str, what: str, one: float, two: float) -> None:

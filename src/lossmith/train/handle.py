@@ -50,6 +50,12 @@ class TrainedRun:
     def _writer(self) -> Any:
         """The model, if it predicts what comes next; InputError if it was trained for something else."""
         kind = type(self.model).__name__
+        if getattr(self.model.config, "is_encoder_decoder", False):
+            raise InputError(
+                f"{self.model_folder} holds a {kind}, an encoder–decoder: it writes what stands for <extra_id_0> in a "
+                "text and does not go on from its end. Its samples.jsonl shows what it writes; transformers loads it "
+                "with AutoModelForSeq2SeqLM, and model.generate answers tokenizer(text)"
+            )
         if not kind.endswith(("ForCausalLM", "LMHeadModel")) and not hasattr(self.model, "generate"):
             raise InputError(
                 f"{self.model_folder} holds a {kind}, which fills in what is hidden and cannot say what comes next: "

@@ -15,6 +15,7 @@ from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import baselines, write_report
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models.precision import fast_bf16
+from lossmith.models.seq2seq import bodies
 from lossmith.objectives import adopted, own_tensors
 from lossmith.runs import read_run
 from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, step_of
@@ -197,7 +198,8 @@ def _make_loop(session: Session, store: TokenStore) -> Loop:
     model = make_model(config, task).to(session.world.device)
     path = path_of_loss(task, model)
     if config.torch_compile:
-        model.base_model.compile()
+        for body in bodies(model):
+            body.compile()
     task = replace(task, objective=adopted(task.objective, model))
     own = own_tensors(task.objective)
     if own is not None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
 from lossmith.errors import DataError, InputError
-from lossmith.models import build_model, check_causal, loss_path, rows_path
+from lossmith.models import bodies, build_model, check_causal, encode_decode, loss_path, rows_path, seq2seq_path
 from lossmith.models.build import has_weights
-from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, spec_named
+from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, spec_named
 from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
 
@@ -33,6 +33,8 @@ class Task:
     window: int
     """What `Blocks` and `windows` call the block size: the tokens of text in a block, less one."""
     document_mask: bool = False
+    new_tokens: int = 0
+    """Tokens that the objective added to the tokenizer: weights to continue from do not know them."""
 
     @property
     def judged_by(self) -> Objective:
@@ -52,27 +54,41 @@ class Task:
         """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
         if self.spec.causal:
             return rows
-        return [row for row in rows if row["name"] in ("uniform", "unigram") and self.spec.architecture == "masked"]
+        known = [row for row in rows if row["name"] in ("uniform", "unigram")]
+        if self.spec.architecture == "seq2seq":
+            return [self._per_target(row) for row in known]
+        return known if self.spec.architecture == "masked" else []
+
+    def _per_target(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a unigram baseline per target token: the text in it at its cost, sentinels and end for nothing."""
+        if row["name"] != "unigram":
+            return row
+        share = cast(SpanObjective, self.objective).text_share(self.window + 1)
+        told = {
+            "label": f"{row['label']}; sentinels and end for nothing",
+            "nats_per_token": row["nats_per_token"] * share,
+        }
+        return row | told | {"definition": f"{row['definition']}, × {share:.4f}, the part of the targets that is text"}
 
 
 def make_task(config: TrainConfig, store: TokenStore) -> Task:
     """Make the objective of resolved options; InputError where --block-size leaves no room for text."""
     spec, options = spec_named(settled(config.objective)), asdict(config)
-    tokenizer = store.tokenizer.with_special(spec.roles_for(options))
-    context, seed = settled(config.block_size), settled(config.seed)
-    frame = spec.frame_for(options)
-    window = context - frame - 1
+    context, seed, frame = settled(config.block_size), settled(config.seed), spec.frame_for(options)
+    text, roles = spec.fitted(store.tokenizer, options, context) if spec.fitted else (context - frame, ())
+    tokenizer = store.tokenizer.with_special((*spec.roles_for(options), *roles))
+    window = text - 1
     if window < 1:
         raise InputError(f"--block-size must be at least {frame + 2} for --objective {spec.name}; got {context}")
-    if spec.examples == "pairs" and config.document_mask:
-        raise InputError(
-            "--document-mask keeps documents apart, and --objective sentence_pair compares them: leave it out"
-        )
+    if not (spec.keeps_documents_apart and spec.examples == "blocks") and config.document_mask:
+        why = "compares them" if spec.examples == "pairs" else "writes from all of a block"
+        raise InputError(f"--document-mask keeps documents apart, and --objective {spec.name} {why}: leave it out")
     _check_whole(config, spec)
     _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, options, seed)
-    return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
+    added = tokenizer.vocab_size - store.tokenizer.vocab_size
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added)
 
 
 def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
@@ -110,8 +126,7 @@ def make_model(config: TrainConfig, task: Task) -> Any:
             if hasattr(task.objective, "check"):
                 task.objective.check(model, name)
             return model
-        with torch.no_grad():
-            model.base_model(input_ids=torch.ones(1, context, dtype=torch.long))
+        _tried(model, torch.ones(1, context, dtype=torch.long))
     except (AssertionError, IndexError) as error:
         if task.spec.causal:
             raise
@@ -127,15 +142,27 @@ def make_model(config: TrainConfig, task: Task) -> Any:
     return model
 
 
+def _tried(model: Any, ids: torch.Tensor) -> None:
+    """Run a model on a full context: what it has no positions for fails here."""
+    with torch.no_grad():
+        if len(bodies(model)) > 1:
+            encode_decode(model, {"input_ids": ids}, ids)
+        else:
+            model.base_model(input_ids=ids)
+
+
 def _built(config: TrainConfig, task: Task) -> Any:
     tokenizer, roles = task.tokenizer, task.spec.roles_for(asdict(config))
     return build_model(
         settled(config.model), vocab_size=tokenizer.vocab_size, context=settled(config.block_size),
         seed=settled(config.seed), end_id=tokenizer.eos_id, exact=tokenizer.kind != "hf",
         architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if roles else None,
+        new_tokens=task.new_tokens,
     )  # fmt: skip
 
 
 def path_of_loss(task: Task, model: Any) -> str:
     """Say which way the loss takes through the model."""
+    if task.spec.architecture == "seq2seq":
+        return seq2seq_path(model)
     return loss_path(model) if task.spec.causal else rows_path(model)
