@@ -13,6 +13,7 @@ CLASSES = {
     "causal": "AutoModelForCausalLM",
     "masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
+    "replaced_token": "AutoModelForPreTraining",
 }
 """The Hugging Face class that an architecture is made with."""
 
@@ -75,13 +76,14 @@ def _fitting(vocab_size: int, context: int, end_id: int | None, pad_id: int | No
 def _from_preset(
     preset: Preset, vocab_size: int, context: int, architecture: str, end_id: int | None, pad_id: int | None
 ) -> Any:
-    model = _instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
+    model = instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
     if preset.scaled_init:
         _scaled_init(model)
     return model
 
 
-def _instantiate(config: Any, architecture: str) -> Any:
+def instantiate(config: Any, architecture: str) -> Any:
+    """Return a new model of a configuration, drawn by torch's random state."""
     return auto_class(config, architecture).from_config(config, attn_implementation=attention(config))
 
 
@@ -90,6 +92,11 @@ def auto_class(config: Any, architecture: str) -> Any:
     from transformers.models.auto import modeling_auto
 
     chosen = getattr(modeling_auto, CLASSES[architecture])
+    if architecture == "replaced_token" and config.model_type != "electra":
+        raise InputError(
+            f"--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a {config.model_type} "
+            "model: take a preset, or the folder of an ELECTRA model or configuration"
+        )
     if architecture != "causal" and type(config) not in chosen._model_mapping:
         raise InputError(
             f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "
@@ -148,7 +155,7 @@ def _from_config(
     positions = max(context, getattr(text, "max_position_embeddings", 0) or 0)
     for key, value in _fitting(vocab_size, positions, end_id, pad_id).items():
         setattr(text, key, value)
-    return _instantiate(config, architecture)
+    return instantiate(config, architecture)
 
 
 def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool, architecture: str) -> Any:

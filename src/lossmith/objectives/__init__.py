@@ -11,6 +11,7 @@ from lossmith.objectives.causal import CausalObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
 from lossmith.objectives.registry import OBJECTIVES, ObjectiveSpec
+from lossmith.objectives.replaced_token import ReplacedTokenObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "Masking",
     "Objective",
     "ObjectiveSpec",
+    "ReplacedTokenObjective",
     "SentencePairObjective",
     "adopted",
     "own_tensors",
@@ -39,7 +41,8 @@ class Objective(Protocol):
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
-    makes of it, written at evaluations.
+    makes of it, written at evaluations; `scored(model, batch)`, the terms and a Total for each name in `measures`,
+    logged at evaluations as eval_NAME; `says`, a sentence about it for whoever starts a training.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

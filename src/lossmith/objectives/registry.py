@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lossmith.objectives.causal import CausalObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
+from lossmith.objectives.replaced_token import ReplacedTokenObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
 
 
@@ -90,6 +91,12 @@ def _sentence_pair(vocabulary: Vocabulary, options: Options, seed: int) -> Sente
     return SentencePairObjective(masking_of(vocabulary, options), cls_id, sep_id, seed, options["sentence_task"])
 
 
+def _replaced_token(vocabulary: Vocabulary, options: Options, seed: int) -> ReplacedTokenObjective:
+    masked = _masked(vocabulary, options, seed)
+    masked = replace(masked, masking=replace(masked.masking, mask_share=0.85, random_share=0.0))
+    return ReplacedTokenObjective(masked, options["generator_size"], options["discriminator_weight"])
+
+
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
 _BERT_ROLES = ("pad", "cls", "sep", "mask")
 
@@ -115,6 +122,15 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             frame=3,
             examples="pairs",
             options=_MASK_OPTIONS | {"sentence_task": "next"},
+        ),
+        ObjectiveSpec(
+            "replaced_token",
+            "tell the tokens that a small generator put in from the original ones (ELECTRA)",
+            "replaced_token",
+            _replaced_token,
+            roles=_BERT_ROLES,
+            frame=2,
+            options=_MASK_OPTIONS | {"generator_size": 0.25, "discriminator_weight": 50.0},
         ),
     )
 }

@@ -166,6 +166,8 @@ class PlainReporter(Reporter):
             f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} nats/token"
             f"  perplexity {row['eval_perplexity']:.2f}{bits}[/bold]  ({row['eval_tokens']:,} tokens)"
         )
+        if measured := measures_of(row):
+            self.console.print("  " + "  ".join(f"{name} {value:.3f}" for name, value in measured.items()))
 
     def _sample(self, row: dict[str, Any]) -> None:
         self.console.print(
@@ -269,6 +271,17 @@ def make_reporter(*, json_lines: bool = False) -> Reporter:
     if json_lines:
         return JsonReporter()
     return LiveReporter() if sys.stdout.isatty() else PlainReporter()
+
+
+def measures_of(row: dict[str, Any]) -> dict[str, float]:
+    """Return what an objective counts beside its loss, in words, from a row of metrics.jsonl.
+
+    >>> measures_of({"step": 9, "eval_loss": 1.0, "eval_tokens": 5, "eval_replaced_recall": 0.5})
+    {'replaced recall': 0.5}
+    """
+    usual = {"eval_loss", "eval_perplexity", "eval_bpb", "eval_tokens", "eval_bytes"}
+    own = {key: value for key, value in row.items() if key.startswith("eval_") and "/" not in key}
+    return {key[5:].replace("_", " "): value for key, value in own.items() if key not in usual}
 
 
 def epoch_bar(epoch: str, loss: float, uniform: float, width: int = 40) -> str:
