@@ -94,8 +94,8 @@ def auto_class(config: Any, architecture: str) -> Any:
     chosen = getattr(modeling_auto, CLASSES[architecture])
     if architecture == "replaced_token" and config.model_type != "electra":
         raise InputError(
-            f"--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a {config.model_type} "
-            "model: take a preset, or the folder of an ELECTRA model or configuration"
+            "--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a model of kind "
+            f"{config.model_type}: take a preset, or the folder of an ELECTRA model or configuration"
         )
     if architecture != "causal" and type(config) not in chosen._model_mapping:
         raise InputError(
