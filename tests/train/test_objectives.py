@@ -106,17 +106,20 @@ def test_micro_batches_change_nothing(poem: Path, tiny: Options, tmp_path: Path)
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def test_two_ranks_hide_what_one_hides(poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str]) -> None:
-    tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": "masked"}
-    alone = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
-    half = tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")}
-    given = [x for key, value in half.items() for x in (f"--{key}", str(value))]
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "lossmith", "train", str(poem)]
+def on_two_ranks(text: Path, options: Options, environment: dict[str, str]) -> lossmith.TrainedRun:
+    given = [x for key, value in options.items() for x in (f"--{key}", str(value))]
+    command = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "lossmith", "train", str(text)]
     done = subprocess.run(
         [sys.executable, "-m", *command, *given], env=environment | dict(os.environ), capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    both = lossmith.load_run(tmp_path / "b")
+    return lossmith.load_run(options["output_dir"])
+
+
+def test_two_ranks_hide_what_one_hides(poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str]) -> None:
+    tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": "masked"}
+    alone = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
+    both = on_two_ranks(poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")}, environment)
     assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
     assert losses(both, "eval_loss") == pytest.approx(losses(alone, "eval_loss"), rel=1e-5)
 
@@ -154,11 +157,93 @@ def test_sentence_pairs_log_both_curves_and_masked_models_load_them(
         lossmith.train(poem, objective="sentence_pair", document_mask=True, output_dir=str(tmp_path / "b"), **tiny)
 
 
+REPLACED: Options = {"objective": "replaced_token", "eval_steps": 100}
+
+
+@pytest.mark.parametrize("optim", ["muon", "adamw"])
+@pytest.mark.parametrize("tokenizer", ["char", "bpe:400"])
+def test_replaced_tokens_are_found_and_the_discriminator_is_saved(
+    poem: Path, tiny: Options, tmp_path: Path, optim: str, tokenizer: str
+) -> None:
+    options = tiny | REPLACED | {"per_device_train_batch_size": 16, "tokenizer": tokenizer, "optim": optim}
+    options |= {"max_steps": 60, "sample_tokens": 24}
+    run = lossmith.train(poem, output_dir=str(tmp_path / "run"), **options)
+    generator, discriminator = losses(run, "loss/generator"), losses(run, "loss/discriminator")
+    assert losses(run) == pytest.approx([g + 50 * d for g, d in zip(generator, discriminator, strict=True)])
+    assert generator[0] == pytest.approx(math.log(run.tokenizer.vocab_size), rel=0.15)
+    assert generator[-1] < generator[0] - 0.5
+    assert discriminator[0] == pytest.approx(math.log(2), abs=0.2)
+    assert discriminator[-1] < 0.45
+    result = run.result or {}
+    assert result["eval_loss"] == pytest.approx(result["eval_loss/generator"] + 50 * result["eval_loss/discriminator"])
+    assert 0.7 < result["eval_original_share"] < 1
+    assert result["eval_accuracy"] > result["eval_original_share"] - 0.02
+    assert lines(run.path / "samples.jsonl")[0]["prompt"].startswith("[CLS]")
+    model = AutoModelForPreTraining.from_pretrained(run.path / "model")
+    assert type(model) is transformers.ElectraForPreTraining
+    ids = AutoTokenizer.from_pretrained(run.path / "model")("床前明月光", return_tensors="pt")
+    assert model(**ids).logits.shape == ids["input_ids"].shape
+    encoder = transformers.AutoModelForSequenceClassification.from_pretrained(run.path / "model", num_labels=3)
+    assert torch.equal(
+        encoder.base_model.state_dict()["encoder.layer.0.output.dense.weight"],
+        model.base_model.state_dict()["encoder.layer.0.output.dense.weight"],
+    )
+    with pytest.raises(InputError, match="predicts no tokens"):
+        lossmith.surprise("床前明月光", run.path)
+
+
+@pytest.mark.parametrize("more", [{}, {"bf16": True, "optim": "adamw"}])
+def test_a_resumed_replaced_token_run_is_the_uninterrupted_one(
+    poem: Path, tiny: Options, tmp_path: Path, more: Options
+) -> None:
+    tiny |= REPLACED | {"max_steps": 6, "save_steps": 3} | more
+    whole = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
+    lossmith.train(poem, output_dir=str(tmp_path / "b"), **tiny)
+    rest = lossmith.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "step-000003"))
+    for key in ("loss", "loss/generator", "loss/discriminator", "eval_loss", "eval_accuracy"):
+        assert losses(rest, key) == losses(whole, key)
+    last = [folder / "checkpoints" / "step-000006" / "own.safetensors" for folder in (rest.path, whole.path)]
+    assert last[0].read_bytes() == last[1].read_bytes()
+
+
+def test_replaced_tokens_are_the_same_however_the_batch_is_divided(
+    poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    tiny |= REPLACED | {"optim": "sgd", "learning_rate": 0.01, "bf16": False, "max_steps": 3}
+    whole = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
+    split = tiny | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    parts = lossmith.train(poem, output_dir=str(tmp_path / "b"), **split)
+    both = on_two_ranks(poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "c")}, environment)
+    for run in (parts, both):
+        for key in ("loss", "loss/generator", "eval_loss", "eval_accuracy", "eval_replaced_recall"):
+            assert losses(run, key) == pytest.approx(losses(whole, key), rel=1e-5)
+
+
+def test_continue_from_a_discriminator(
+    poem: Path, tiny: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny |= REPLACED | {"per_device_train_batch_size": 16}
+    first = lossmith.train(poem, max_steps=20, output_dir=str(tmp_path / "a"), **tiny)
+    more = lossmith.train(
+        poem, model=str(first.path), max_steps=2, output_dir=str(tmp_path / "b"),
+        **{key: value for key, value in tiny.items() if key != "tokenizer"},
+    )  # fmt: skip
+    assert losses(more, "loss/discriminator")[0] < losses(first, "loss/discriminator")[0] - 0.1
+    assert losses(more, "loss/generator")[0] > losses(first, "loss/generator")[-1]  # which is a new one
+    assert "made anew" in capsys.readouterr().out
+
+
 def test_options_that_cannot_work_are_explained(poem: Path, tiny: Options, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--objective must be one of .*Did you mean 'masked'"):
         resolve(TrainConfig(objective="maskt"))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="--mask-rate belongs to --objective masked or sentence_pair"):
+    with pytest.raises(InputError, match="--mask-rate belongs to --objective masked or sentence_pair or"):
         resolve(TrainConfig(mask_rate=0.3))
+    with pytest.raises(InputError, match="--generator-size belongs to --objective replaced_token"):
+        resolve(TrainConfig(objective="masked", generator_size=0.5))
+    with pytest.raises(InputError, match=r"--generator-size must be in \(0, 1\]"):
+        resolve(TrainConfig(objective="replaced_token", generator_size=2.0))
+    with pytest.raises(InputError, match="--discriminator-weight must be more than 0"):
+        resolve(TrainConfig(objective="replaced_token", discriminator_weight=-1.0))
     with pytest.raises(InputError, match="--mask-rate must be between 0 and 1"):
         resolve(TrainConfig(objective="masked", mask_rate=1.5))
     with pytest.raises(InputError, match="--mask-unit must be one of token, word, span"):

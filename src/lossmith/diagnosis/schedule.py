@@ -83,7 +83,8 @@ def wrong_initial_loss(run: Run, *, above: float = 1.15) -> Iterator[Finding]:
     """
     seen = facts(run)
     series = seen.main
-    if not len(series) or not seen.from_the_start:
+    summed = sum(name.startswith("loss/") for name in run.curves) > 1  # of terms with scales of their own
+    if not len(series) or not seen.from_the_start or summed:
         return
     data = run.config.get("data")  # of our own run.json
     known = run.config.get("vocab_size", data.get("vocab_size") if isinstance(data, dict) else None)

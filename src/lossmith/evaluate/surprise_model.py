@@ -78,6 +78,10 @@ def _from_folder(path: Path) -> Scorer:
     logging.disable_progress_bar()
     folder = model_folder(path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "ElectraForPreTraining" in (config.get("architectures") or []):
+        raise InputError(
+            f"{folder} holds ELECTRA's discriminator, which predicts no tokens: it has no surprise to tell"
+        )
     masked = any(_is_masked(name) for name in config.get("architectures") or [])
     family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM
     return Scorer(family.from_pretrained(folder).eval(), Tokenizer.load(folder), masked, path.absolute().name)

@@ -14,6 +14,7 @@ CLASSES = {
     "masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
     "seq2seq": "AutoModelForSeq2SeqLM",
+    "replaced_token": "AutoModelForPreTraining",
 }
 """The Hugging Face class that an architecture is made with."""
 
@@ -86,7 +87,7 @@ def _decoding(config: Any, pad_id: int | None) -> dict[str, Any]:
 def _from_preset(
     preset: Preset, vocab_size: int, context: int, architecture: str, end_id: int | None, pad_id: int | None
 ) -> Any:
-    model = _instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
+    model = instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
     if preset.scaled_init:
         _scaled_init(model)
     if architecture == "seq2seq":
@@ -94,7 +95,8 @@ def _from_preset(
     return model
 
 
-def _instantiate(config: Any, architecture: str) -> Any:
+def instantiate(config: Any, architecture: str) -> Any:
+    """Return a new model of a configuration, drawn by torch's random state."""
     return auto_class(config, architecture).from_config(config, attn_implementation=attention(config))
 
 
@@ -103,6 +105,11 @@ def auto_class(config: Any, architecture: str) -> Any:
     from transformers.models.auto import modeling_auto
 
     chosen = getattr(modeling_auto, CLASSES[architecture])
+    if architecture == "replaced_token" and config.model_type != "electra":
+        raise InputError(
+            "--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a model of kind "
+            f"{config.model_type}: take a preset, or the folder of an ELECTRA model or configuration"
+        )
     if architecture != "causal" and type(config) not in chosen._model_mapping:
         raise InputError(
             f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "
@@ -169,7 +176,7 @@ def _from_config(
     positions = max(context, getattr(text, "max_position_embeddings", 0) or 0)
     for key, value in (_fitting(vocab_size, positions, end_id, pad_id) | _decoding(config, pad_id)).items():
         setattr(text, key, value)
-    return _instantiate(config, architecture)
+    return instantiate(config, architecture)
 
 
 def _continue_from(

@@ -135,10 +135,24 @@ ENCODER_DECODERS: dict[str, Preset] = {
 """The same names for --objective span: T5 shapes (https://arxiv.org/abs/1910.10683) with gated GELU and no dropout."""
 
 
+def _electra(layers: int, width: int, heads: int, embedding: int) -> dict[str, Any]:
+    return _bert(layers, width, heads) | {"embedding_size": embedding}
+
+
+DISCRIMINATORS: dict[str, Preset] = {
+    "nano": Preset("electra", _electra(4, 128, 2, 128), "two CPU cores, minutes", 128, 1024, options=_NANO_BERT),
+    "10m": Preset("electra", _electra(6, 384, 6, 128), "a laptop, an hour", 512, 4096),
+    "125m": Preset("electra", _electra(12, 768, 12, 768), "one GPU, a day", 512, 50304),
+    "350m": Preset("electra", _electra(24, 1024, 16, 1024), "one big GPU, days", 512, 50304),
+}
+"""The same names for --objective replaced_token: ELECTRA shapes (https://arxiv.org/abs/2003.10555, appendix B)."""
+
+
 def presets_for(architecture: str) -> dict[str, Preset]:
-    """Return the presets of an architecture: Llama-style ones for causal, T5-style ones for seq2seq, BERT-style ones else.
+    """Return the presets of an architecture: Llama shapes (causal), T5 (seq2seq), ELECTRA (replaced_token), else BERT.
 
     >>> presets_for("masked")["nano"].model_type
     'bert'
     """
-    return {"causal": PRESETS, "seq2seq": ENCODER_DECODERS}.get(architecture, ENCODERS)
+    special = {"causal": PRESETS, "seq2seq": ENCODER_DECODERS, "replaced_token": DISCRIMINATORS}
+    return special.get(architecture, ENCODERS)

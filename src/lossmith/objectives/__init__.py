@@ -16,6 +16,7 @@ from lossmith.objectives.mixture import MixtureObjective
 from lossmith.objectives.multi_token import MultiTokenObjective
 from lossmith.objectives.prefix import PrefixObjective
 from lossmith.objectives.registry import MIXTURE_OPTIONS, OBJECTIVES, ObjectiveSpec, spec_named
+from lossmith.objectives.replaced_token import ReplacedTokenObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
 from lossmith.objectives.span import SpanObjective
 from lossmith.objectives.spans import UL2, Denoiser
@@ -40,6 +41,7 @@ __all__ = [
     "Objective",
     "ObjectiveSpec",
     "PrefixObjective",
+    "ReplacedTokenObjective",
     "SentencePairObjective",
     "SpanObjective",
     "adopted",
@@ -60,7 +62,9 @@ class Objective(Protocol):
     makes of it, written at evaluations; `infill_prompt(tokens)`, the tokens after which a causal model fills a gap;
     `names`, its terms, known beforehand (needed in a mixture); `coefficients_for(terms)`, where coefficients depend on
     the terms that are there; `check(model, name)`, which raises InputError for a model it cannot train; `says(batch,
-    row)`, a sentence about a row of a batch for `lossmith preview`; `described(batch, tokenizer)`, all that it shows.
+    row)`, a sentence about a row of a batch for `lossmith preview`; `described(batch, tokenizer)`, all that it shows;
+    `scored(model, batch)`, the terms and a Total for each name in `measures`, logged at evaluations as eval_NAME;
+    `announces`, a sentence about it for whoever starts a training.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

@@ -17,10 +17,12 @@ from lossmith.objectives.spans import DENOISERS
 class ObjectiveOptions:
     """What is to be predicted from what. None means: not given; the default that the help names is taken."""
 
-    objective: Literal["causal", "prefix", "distill", "masked", "sentence_pair", "span"] | str | None = None
+    objective: (
+        Literal["causal", "prefix", "distill", "masked", "sentence_pair", "span", "replaced_token"] | str | None
+    ) = None
     """causal (the next token), prefix (after a part seen both ways), distill (a teacher's distribution), masked (hidden
-    tokens), sentence_pair (and what follows what), span (spans, by an encoder–decoder), or a mixture:
-    causal:0.7+prefix:0.3; default: causal."""
+    tokens), sentence_pair (and what follows what), span (spans, by an encoder–decoder), replaced_token (which tokens a
+    generator put in), or a mixture: causal:0.7+prefix:0.3; default: causal."""
     fim_rate: float | None = None
     """causal: part of the documents that are cut in three, to learn to fill in the middle; default: 0."""
     fim_spm_rate: float | None = None
@@ -40,9 +42,9 @@ class ObjectiveOptions:
     mixture_mode: Literal["sum", "alternate"] | None = None
     """mixtures: all parts in every step, weighted, or one part a step, drawn by weight; default: sum."""
     mask_rate: float | None = None
-    """masked, sentence_pair: part of the tokens that is hidden; default: 0.15."""
+    """masked, sentence_pair, replaced_token: part of the tokens that is hidden; default: 0.15."""
     mask_unit: Literal["token", "word", "span"] | None = None
-    """masked, sentence_pair: hide single tokens, whole words, or spans of words; default: token."""
+    """masked, sentence_pair, replaced_token: hide single tokens, whole words, or spans of words; default: token."""
     sentence_task: Literal["next", "order"] | None = None
     """sentence_pair: is the second segment the next one (else of another document), or are both swapped (order)."""
     denoiser: Literal["t5", "ul2"] | None = None
@@ -51,6 +53,10 @@ class ObjectiveOptions:
     """span, t5: part of the tokens that is taken out and must be written; default: 0.15."""
     mean_span: float | None = None
     """span, t5: tokens in a span, on average; default: 3."""
+    generator_size: float | None = None
+    """replaced_token: width of the generator as a part of the model's; default: 0.25."""
+    discriminator_weight: float | None = None
+    """replaced_token: what the discriminator's loss is multiplied with; the generator's counts once. Default: 50."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -67,5 +73,7 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("distill_weight",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
     (("temperature", "mtp_weight"), lambda x: 0 < x < float("inf"), "more than 0"),
     (("mtp_heads",), lambda x: x >= 0, "0 or more"),
+    (("generator_size",), lambda x: 0 < x <= 1, "in (0, 1]"),
+    (("discriminator_weight",), lambda x: 0 < x < float("inf"), "more than 0"),
 )
 """Names of options, the test that a value must pass, and the words for it."""

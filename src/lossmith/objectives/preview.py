@@ -55,6 +55,26 @@ def describe(batch: dict[str, Tensor], tokenizer: Decoder, objective: Any = None
     return rows
 
 
+def marked(ids: list[int], marks: list[bool], tokenizer: Decoder) -> str:
+    """Return the text of ids with «» around the marked ones; neighbours, and parts of one character, share them.
+
+    >>> from lossmith.data import Tokenizer
+    >>> marked([104, 105, 228, 189, 160, 33], [True, False, False, True, False, False], Tokenizer.byte())
+    '«h»i«你»!'
+    """
+    groups: list[tuple[list[int], bool]] = []
+    for number, mark in zip(ids, marks, strict=True):
+        last = groups[-1] if groups else None
+        if last and (last[1] == mark or "\ufffd" in tokenizer.decode(last[0][-4:], special=True)[-1:]):
+            groups[-1] = ([*last[0], number], last[1] or mark)
+        else:
+            groups.append(([number], mark))
+    texts = [(tokenizer.decode(group, special=True), mark) for group, mark in groups]
+    # WordPiece and SentencePiece put no space before what they decode first.
+    between = "" if "".join(text for text, _ in texts) == tokenizer.decode(ids, special=True) else " "
+    return between.join(f"«{text}»" if mark else text for text, mark in texts)
+
+
 def shown(
     model: Any, objective: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int
 ) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from lossmith.objectives.masking import Masking
 from lossmith.objectives.mixture import MixtureObjective, parse
 from lossmith.objectives.multi_token import MultiTokenObjective
 from lossmith.objectives.prefix import PrefixObjective
+from lossmith.objectives.replaced_token import ReplacedTokenObjective
 from lossmith.objectives.sentence_pair import SentencePairObjective
 from lossmith.objectives.span_options import fit_span, make_span
 
@@ -147,6 +148,12 @@ def _sentence_pair(vocabulary: Vocabulary, options: Options, seed: int) -> Sente
     return SentencePairObjective(masking_of(vocabulary, options), cls_id, sep_id, seed, options["sentence_task"])
 
 
+def _replaced_token(vocabulary: Vocabulary, options: Options, seed: int) -> ReplacedTokenObjective:
+    masked = _masked(vocabulary, options, seed)
+    masked = replace(masked, masking=replace(masked.masking, mask_share=0.85, random_share=0.0))
+    return ReplacedTokenObjective(masked, options["generator_size"], options["discriminator_weight"])
+
+
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
 _BERT_ROLES = ("pad", "cls", "sep", "mask")
 
@@ -199,6 +206,15 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             options={"denoiser": "t5", "noise_rate": 0.15, "mean_span": 3.0},
             fitted=fit_span,
             keeps_documents_apart=False,
+        ),
+        ObjectiveSpec(
+            "replaced_token",
+            "tell the tokens that a small generator put in from the original ones (ELECTRA)",
+            "replaced_token",
+            _replaced_token,
+            roles=_BERT_ROLES,
+            frame=2,
+            options=_MASK_OPTIONS | {"generator_size": 0.25, "discriminator_weight": 50.0},
         ),
     )
 }

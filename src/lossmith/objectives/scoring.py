@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lossmith.models.mode import evaluating
+from lossmith.total import Total
 
 Example = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -30,6 +31,8 @@ class Scores:
     nats: dict[str, float]
     counts: dict[str, float]
     coefficients: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What the objective counts beside its terms (an accuracy, a recall), each divided by its own count."""
     bits_per_byte: None = None
     """No number: what is guessed with its surroundings in sight is no compressed text."""
     bytes: None = None
@@ -67,16 +70,25 @@ def score(
 
     `names`: the terms, which a rank without a batch must know too; `total` adds a tensor up over the ranks.
     """
-    sums = torch.zeros(2, len(names), dtype=torch.float64, device=next(model.parameters()).device)
+    every = [*names, *getattr(objective, "measures", ())]
+    sums = torch.zeros(2, len(every), dtype=torch.float64, device=next(model.parameters()).device)
     with evaluating(model):
         for batch in batches:
-            made = objective.terms(model, batch)
-            terms = [made[name] for name in names]
+            made = _terms_and_measures(objective, model, batch)
+            terms = [made[name] for name in every]
             sums[0] += torch.stack([term.value.detach().double() for term in terms])
             sums[1] += torch.stack([term.weight.double() for term in terms])
-    nats, counts = total(sums).tolist()
-    paid, made = (dict(zip(names, column, strict=True)) for column in (nats, counts))
-    return Scores(paid, made, getattr(objective, "coefficients", {}))
+    values, counts = (dict(zip(every, column, strict=True)) for column in total(sums).tolist())
+    measures = {name: values[name] / (counts[name] or 1.0) for name in every[len(names) :]}
+    paid, predictions = ({name: column[name] for name in names} for column in (values, counts))
+    return Scores(paid, predictions, getattr(objective, "coefficients", {}), measures)
+
+
+def _terms_and_measures(objective: Any, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
+    if not hasattr(objective, "scored"):
+        return dict(objective.terms(model, batch))
+    terms, measures = objective.scored(model, batch)
+    return {**terms, **measures}
 
 
 def tokens_in(example: Example) -> int:

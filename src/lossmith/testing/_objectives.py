@@ -116,9 +116,10 @@ def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> Non
     }
     if "sentence_labels" in batch:
         changed["sentence_labels"] = 1 - batch["sentence_labels"]
-    moved = (_states(objective, model, batch) - _states(objective, model, changed)).abs().max()
+    states = zip(_every_state(objective, model, batch), _every_state(objective, model, changed), strict=True)
+    moved = max(float((before - after).abs().max()) for before, after in states)
     if moved > 0:
-        raise ObjectiveError("leak", f"with other labels the model's last hidden states moved by {float(moved):g}")
+        raise ObjectiveError("leak", f"with other labels the model's last hidden states moved by {moved:g}")
 
 
 def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
@@ -169,14 +170,21 @@ def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:
 
 def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
     """Return the last hidden states [B, T, D] that the objective makes the model's body compute."""
+    return _every_state(objective, model, batch)[-1]
+
+
+def _every_state(objective: Any, model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
+    """Return the last hidden states of a model among the objective's own tensors (a generator), and of the model."""
     objective.terms(model, batch)  # whatever is tried once per model is tried here
-    seen: list[Tensor] = []
-    handle = model.base_model.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    bodies = [each.base_model for each in (getattr(objective, "own", None), model) if hasattr(each, "base_model")]
+    seen: dict[int, Tensor] = {}
+    handles = [body.register_forward_hook(lambda it, _, out: seen.update({id(it): out[0]})) for body in bodies]
     try:
         objective.terms(model, batch)
     finally:
-        handle.remove()
-    return seen[-1]
+        for handle in handles:
+            handle.remove()
+    return [seen[id(body)] for body in bodies]
 
 
 def _close(law: str, what: str, one: float, two: float) -> None:

@@ -290,7 +290,10 @@ def eager(compiled: bool) -> Any:
 def evaluation_row(result: Evaluation | Scores) -> dict[str, Any]:
     """Return the keys under which an evaluation stands in metrics.jsonl (nats per token; bits per UTF-8 byte)."""
     terms = result.losses if isinstance(result, Scores) and len(result.nats) > 1 else {}
-    return {f"eval_loss/{name}": loss for name, loss in terms.items()} | {
+    measures = result.measures if isinstance(result, Scores) else {}
+    beside = {f"eval_loss/{name}": loss for name, loss in terms.items()}
+    beside |= {f"eval_{name}": value for name, value in measures.items()}
+    return beside | {
         "eval_loss": result.loss,
         "eval_perplexity": result.perplexity,
         "eval_bpb": result.bits_per_byte,

@@ -86,8 +86,10 @@ def _decay_groups(trained: list[nn.Parameter], config: RunOptions) -> list[dict[
 def _muon(trained: list[nn.Parameter], outside: set[int], config: RunOptions) -> Optimizers:
     if not hasattr(torch.optim, "Muon"):
         raise MissingPackageError(f"--optim muon needs torch 2.9 or newer; got {torch.__version__}: use --optim adamw")
-    matrices = [p for p in trained if p.ndim == 2 and id(p) not in outside]
-    rest = _decay_groups([p for p in trained if p.ndim != 2 or id(p) in outside], config)
+    # A matrix of one row is a vector: Muon would make every step of it equally long.
+    matrices = [p for p in trained if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outside]
+    inside = {id(p) for p in matrices}
+    rest = _decay_groups([p for p in trained if id(p) not in inside], config)
     made: list[torch.optim.Optimizer] = []
     if matrices:
         rate, decay = settled(config.learning_rate), settled(config.weight_decay)

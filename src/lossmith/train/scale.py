@@ -16,15 +16,23 @@ class Scale:
     name: str = "ln V"
 
 
+USUAL = {"eval_loss", "eval_perplexity", "eval_bpb", "eval_tokens", "eval_bytes", "eval_rows", "eval_seconds"}
+
+
 def figures(row: dict[str, Any]) -> str:
-    """Perplexity and bits per byte of text; of a task its figures."""
-    if "eval_perplexity" in row:
-        bits = "" if row.get("eval_bpb") is None else f"  {row['eval_bpb']:.4f} bits/byte"
-        return f"  perplexity {row['eval_perplexity']:.2f}{bits}"
-    hidden = ("eval_loss", "eval_rows", "eval_seconds")
-    found = {key[5:]: value for key, value in row.items() if key.startswith("eval_") and key not in hidden}
-    shown = [f"  {name} {value:.4f}" for name, value in found.items() if isinstance(value, float)]
-    return "".join(shown[:3])  # the one that counts comes first; metrics.jsonl has all
+    """Return an evaluation's figures but for the loss: perplexity, bits per byte, then what was counted beside it.
+
+    Of a task the one that counts comes first, and three are shown; metrics.jsonl has all.
+
+    >>> figures({"eval_loss": 1.0, "eval_perplexity": 2.718, "eval_tokens": 5, "eval_replaced_recall": 0.5})
+    '  perplexity 2.72  replaced recall 0.5000'
+    """
+    found = {key[5:].replace("_", " "): value for key, value in row.items() if key.startswith("eval_")}
+    usual = {key[5:].replace("_", " ") for key in USUAL}
+    own = {name: x for name, x in found.items() if name not in usual and "/" not in name and isinstance(x, float)}
+    text = f"  perplexity {row['eval_perplexity']:.2f}" if "eval_perplexity" in row else ""
+    text += "" if row.get("eval_bpb") is None else f"  {row['eval_bpb']:.4f} bits/byte"
+    return text + "".join(f"  {name} {value:.4f}" for name, value in list(own.items())[:3])
 
 
 def counted(row: dict[str, Any]) -> str:

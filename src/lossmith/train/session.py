@@ -250,6 +250,8 @@ def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> 
         f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {task.tokenizer.vocab_size:,}, "
         f"{trainer.total_steps:,} steps, {session.record['precision']}"
     )
+    if hasattr(task.objective, "announces"):
+        session.tell(task.objective.announces)
     if "logits" in path:
         session.tell(f"{name} hides its output head: the loss is computed from stored logits (more memory)")
 

@@ -165,4 +165,6 @@ def path_of_loss(task: Task, model: Any) -> str:
     """Say which way the loss takes through the model."""
     if task.spec.architecture == "seq2seq":
         return seq2seq_path(model)
+    if task.spec.architecture == "replaced_token":
+        return "one logit a token"
     return loss_path(model) if task.spec.causal else rows_path(model)
