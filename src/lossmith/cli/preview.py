@@ -47,7 +47,8 @@ def preview(args: Args) -> tuple[list[dict[str, Any]], str]:
     config = settle_options(args.config())
     task = make_task(config, open_store(config.data()))
     examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(args.num_examples)]
-    return describe(task.objective.batch(examples, np.random.default_rng(0)), task.tokenizer), task.spec.name
+    batch, described = task.objective.batch(examples, np.random.default_rng(0)), getattr(task.objective, "described", None)
+    return (described or describe)(batch, task.tokenizer), task.spec.name
 
 
 def _print(rows: list[dict[str, Any]], name: str) -> None:
@@ -58,7 +59,8 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for number, row in enumerate(rows, 1):
-        console.rule(f"{name}: example {number}, {row['tokens']} tokens, {len(row['guesses'])} to guess", align="left")
+        asked = f", {len(row['guesses'])} to guess" if row["guesses"] else ""
+        console.rule(f"{name}: example {number}, {row['tokens']} tokens{asked}", align="left")
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:
             console.print(f"[bold]{escape(row['says'])}[/bold]")

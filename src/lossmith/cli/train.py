@@ -19,6 +19,7 @@ def _shown(hint: Any) -> Any:
     if type(None) not in get_args(hint):
         return hint
     name = ",".join(get_args(given[0])) if get_origin(given[0]) is Literal else given[0].__name__.upper()
+    name = "COLUMN" if get_origin(given[0]) is tuple else name
     metavar = f"{{{name}}}" if "," in name else name
     if get_origin(given[0]) is Literal:
         hint = str | None
@@ -53,7 +54,7 @@ class Args(_Options):  # type: ignore[misc]
         return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
 
 
-BARE = {"--resume-from-checkpoint": ["latest"], "--bf16": ["True"]}  # what an option without a value means
+BARE = {"--resume-from-checkpoint": ["latest"], "--bf16": ["True"], "--learn-temperature": ["True"], "--mlp-head": ["True"]}  # what an option without a value means
 
 
 def prepare(arguments: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ CLASSES = {
     "causal": "AutoModelForCausalLM",
     "masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
+    "encoder": "AutoModel",
 }
 """The Hugging Face class that an architecture is made with."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.contrastive import ContrastiveObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
 from lossmith.objectives.registry import OBJECTIVES, ObjectiveSpec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "CausalObjective",
+    "ContrastiveObjective",
     "MaskedObjective",
     "Masking",
     "Objective",
@@ -39,7 +41,9 @@ class Objective(Protocol):
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
-    makes of it, written at evaluations.
+    makes of it, written at evaluations (`shows`: of how many examples, else one); `judged(model, batch)`, its terms and
+    what else an evaluation measures, as totals by the names in `figures`; `described(batch, tokenizer)`, a batch in words; `additive`, False where
+    splitting a batch changes the loss.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.contrastive import ContrastiveObjective
 from lossmith.objectives.masked import MaskedObjective
 from lossmith.objectives.masking import Masking
 from lossmith.objectives.sentence_pair import SentencePairObjective
@@ -55,6 +56,8 @@ class ObjectiveSpec:
     examples: str = "blocks"
     """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
     additive: bool = True
+    unit: str = "token"
+    """What its loss is nats per."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,6 +93,13 @@ def _sentence_pair(vocabulary: Vocabulary, options: Options, seed: int) -> Sente
     return SentencePairObjective(masking_of(vocabulary, options), cls_id, sep_id, seed, options["sentence_task"])
 
 
+def _contrastive(vocabulary: Vocabulary, options: Options, seed: int) -> ContrastiveObjective:
+    special = {f"{role}_id": _id(vocabulary, role) for role in ("cls", "sep", "pad")}
+    names = ("pooling", "temperature", "learn_temperature", "dropout", "mini_batch_size", "mlp_head")
+    chosen = {name: options[name] for name in names}
+    return ContrastiveObjective(**special, columns=len(options["pair_columns"] or ("text",)), seed=seed, **chosen)
+
+
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
 _BERT_ROLES = ("pad", "cls", "sep", "mask")
 
@@ -115,6 +125,27 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             frame=3,
             examples="pairs",
             options=_MASK_OPTIONS | {"sentence_task": "next"},
+        ),
+        ObjectiveSpec(
+            "contrastive",
+            "find each text among others by another view of it, or by its pair (SimCSE)",
+            "encoder",
+            _contrastive,
+            roles=("pad", "cls", "sep"),
+            frame=2,
+            examples="sentences",
+            additive=False,
+            unit="pair",
+            options={
+                "sentence_split": "sentence",
+                "pair_columns": None,
+                "pooling": "mean",
+                "temperature": 0.05,
+                "learn_temperature": False,
+                "dropout": 0.1,
+                "mini_batch_size": None,
+                "mlp_head": False,
+            },
         ),
     )
 }

@@ -30,6 +30,8 @@ class Scores:
     nats: dict[str, float]
     counts: dict[str, float]
     coefficients: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Means of what the objective measures beside its loss (`judged`)."""
     bits_per_byte: None = None
     """No number: what is guessed with its surroundings in sight is no compressed text."""
     bytes: None = None
@@ -67,16 +69,19 @@ def score(
 
     `names`: the terms, which a rank without a batch must know too; `total` adds a tensor up over the ranks.
     """
-    sums = torch.zeros(2, len(names), dtype=torch.float64, device=next(model.parameters()).device)
+    further = tuple(getattr(objective, "figures", ()))
+    sums = torch.zeros(2, len(names) + len(further), dtype=torch.float64, device=next(model.parameters()).device)
     with evaluating(model):
         for batch in batches:
-            made = objective.terms(model, batch)
-            terms = [made[name] for name in names]
+            made, figures = objective.judged(model, batch) if further else (objective.terms(model, batch), {})
+            terms = [made[name] for name in names] + [figures[name] for name in further]
             sums[0] += torch.stack([term.value.detach().double() for term in terms])
             sums[1] += torch.stack([term.weight.double() for term in terms])
     nats, counts = total(sums).tolist()
-    paid, made = (dict(zip(names, column, strict=True)) for column in (nats, counts))
-    return Scores(paid, made, getattr(objective, "coefficients", {}))
+    paid, made = (dict(zip(names, column, strict=False)) for column in (nats, counts))
+    means = [value / (weight or 1.0) for value, weight in zip(nats, counts, strict=True)]
+    measured = dict(zip(further, means[len(names) :], strict=True))
+    return Scores(paid, made, getattr(objective, "coefficients", {}), measured)
 
 
 def tokens_in(example: Example) -> int:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from lossmith.errors import DataError, NonFiniteError
 from lossmith.evaluate import Evaluation, evaluate, sample
 from lossmith.objectives.preview import shown
-from lossmith.objectives.scoring import Scores, alike, score, tokens_in
+from lossmith.objectives.scoring import Scores, score
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
@@ -156,7 +157,7 @@ class Loop:
         scores = score(trainer.model, trainer.objective, share, names, world.sum)
         if not names or not scores.tokens:
             raise DataError(
-                "nothing to evaluate: the validation text is too short to hide a token of it; give a longer text, a "
+                "nothing to evaluate: the validation text is too short to hold anything to be guessed; give a longer text, a "
                 "larger --validation-fraction or an --eval-file"
             )
         return scores
@@ -165,7 +166,7 @@ class Loop:
         """Yield the validation text in batches, in order, the same ones every time."""
         trainer, rng = self.trainer, np.random.default_rng(0)
         size = max(1, EVAL_TOKENS // settled(self.config.block_size))
-        for group in alike(self.task.held_out(trainer.store, limit), size, tokens_in):
+        for group in self.task.held_out_groups(trainer.store, limit, size):
             batch = trainer.objective.batch(group, rng)
             yield {key: value.to(self.world.device) for key, value in batch.items()}
 
@@ -191,8 +192,8 @@ class Loop:
         What is hidden is what an evaluation hides. None where an objective has nothing to show.
         """
         trainer, length = self.trainer, settled(self.config.sample_tokens)
-        example = next(iter(self.task.held_out(trainer.store, None)))
-        batch = trainer.objective.batch([example], np.random.default_rng(0))
+        examples = islice(self.task.held_out(trainer.store, None), getattr(trainer.objective, "shows", 1))
+        batch = trainer.objective.batch(list(examples), np.random.default_rng(0))
         return shown(trainer.model, trainer.objective, batch, self.task.tokenizer, length)
 
     def write(self, name: str, row: dict[str, Any]) -> None:
@@ -242,6 +243,7 @@ def evaluation_row(result: Evaluation | Scores) -> dict[str, Any]:
     """Return the keys under which an evaluation stands in metrics.jsonl (nats per token; bits per UTF-8 byte)."""
     terms = result.losses if isinstance(result, Scores) and len(result.nats) > 1 else {}
     return {f"eval_loss/{name}": loss for name, loss in terms.items()} | {
+        **{f"eval_{name}": value for name, value in getattr(result, "figures", {}).items()},
         "eval_loss": result.loss,
         "eval_perplexity": result.perplexity,
         "eval_bpb": result.bits_per_byte,

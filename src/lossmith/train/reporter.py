@@ -35,6 +35,8 @@ class Reporter:
 
     total_steps: int = 0
     uniform: float = math.inf  # ln V, nats per token: the loss of knowing nothing
+    chance: str = "ln V"  # what `uniform` is
+    unit: str = "token"  # what the loss is nats per
 
     def message(self, text: str) -> None:
         """Hear a sentence for the reader."""
@@ -43,7 +45,7 @@ class Reporter:
         """Hear how far the data is prepared."""
 
     def start(self, total_steps: int, uniform: float) -> None:
-        """Hear that training starts: how many steps, and ln V."""
+        """Hear that training starts: how many steps, and the loss of knowing nothing."""
         self.total_steps, self.uniform = total_steps, uniform
 
     def step(self, step: int, loss: float, smoothed: float) -> None:
@@ -146,7 +148,7 @@ class PlainReporter(Reporter):
     def epoch(self, first: int, last: int, loss: float) -> None:
         """Print a bar."""
         name = str(last) if first == last else f"{first}–{last}"
-        self.console.print(epoch_bar(name, loss, self.uniform))
+        self.console.print(epoch_bar(name, loss, self.uniform, unit=self.unit, chance=self.chance))
 
     def finding(self, finding: Finding) -> None:
         """Print what is wrong and what to do about it."""
@@ -155,7 +157,7 @@ class PlainReporter(Reporter):
 
     def _train(self, row: dict[str, Any]) -> None:
         self.message(
-            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/token"
+            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f} nats/{self.unit}"
             f"  smoothed {self.story.smoothed:.4f}  lr {row['learning_rate']:.2e}  grad norm {row['grad_norm']:.2f}"
             f"  {row['tokens_per_second']:,.0f} tokens/s  ETA {clock(self.story.remaining(self.total_steps))}"
         )
@@ -163,8 +165,8 @@ class PlainReporter(Reporter):
     def _evaluation(self, row: dict[str, Any]) -> None:
         bits = "" if row.get("eval_bpb") is None else f"  {row['eval_bpb']:.4f} bits/byte"
         self.console.print(
-            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} nats/token"
-            f"  perplexity {row['eval_perplexity']:.2f}{bits}[/bold]  ({row['eval_tokens']:,} tokens)"
+            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} nats/{self.unit}"
+            f"  perplexity {row['eval_perplexity']:.2f}{bits}[/bold]  ({row['eval_tokens']:,} {self.unit}s)"
         )
 
     def _sample(self, row: dict[str, Any]) -> None:
@@ -271,14 +273,17 @@ def make_reporter(*, json_lines: bool = False) -> Reporter:
     return LiveReporter() if sys.stdout.isatty() else PlainReporter()
 
 
-def epoch_bar(epoch: str, loss: float, uniform: float, width: int = 40) -> str:
-    """Return one line per epoch whose bar is as long as its mean loss is of ln V.
+def epoch_bar(
+    epoch: str, loss: float, uniform: float, width: int = 40, *, unit: str = "token", chance: str = "ln V"
+) -> str:
+    """Return one line per epoch whose bar is as long as its mean loss is of the loss of knowing nothing (ln V).
 
     >>> epoch_bar("1", 2.0, 4.0, width=8)
     'epoch 1  ████      2.0000 nats/token (ln V = 4.0000)'
     """
     filled = round(width * min(1.0, loss / uniform))
-    return f"epoch {epoch}  {'█' * filled}{' ' * (width - filled)}  {loss:.4f} nats/token (ln V = {uniform:.4f})"
+    bar = "█" * filled + " " * (width - filled)
+    return f"epoch {epoch}  {bar}  {loss:.4f} nats/{unit} ({chance} = {uniform:.4f})"
 
 
 def clock(seconds: float) -> str:

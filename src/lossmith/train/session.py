@@ -141,7 +141,9 @@ def _train(session: Session, stop: StopRequest) -> None:
     loop = _make_loop(session, store)
     first_step = _restore(session, loop)
     for reporter in session.reporters:
-        reporter.start(loop.total_steps, math.log(loop.task.tokenizer.vocab_size))
+        uniform, reporter.chance = loop.task.chance
+        reporter.unit = loop.task.spec.unit
+        reporter.start(loop.total_steps, uniform)
     step, stopped = loop.run(first_step, stop)
     _save_model(session, loop)
     if session.world.leads:
@@ -227,6 +229,7 @@ def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> 
         hardware=hardware(session.world.device, session.world.size),
         precision="bf16 autocast" if trainer.bf16 else "float32",
         steps=trainer.total_steps,
+        unit=task.spec.unit,
     )
     meta = trainer.store.meta
     session.tell(
@@ -234,6 +237,8 @@ def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> 
         f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {task.tokenizer.vocab_size:,}, "
         f"{trainer.total_steps:,} steps, {session.record['precision']}"
     )
+    for note in task.notes():
+        session.tell(note)
     if "logits" in path:
         session.tell(f"{name} hides its output head: the loss is computed from stored logits (more memory)")
 
@@ -273,6 +278,7 @@ def _finish(session: Session, loop: Loop, step: int, result: Evaluation | Scores
         "baselines": session.record["baselines"],
         "example": session.record["example"],
         "objective": str(session.config.objective),
+        "unit": loop.task.spec.unit,
         "findings": [finding.to_json() for finding in findings_of(read_run(session.folder.path))],
         "run": str(session.folder.path),
         "files": files,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
+from lossmith.data import Blocks, Pairs, Sentences, Tokenizer, TokenStore, held_out_texts, pair, windows
 from lossmith.errors import DataError, InputError
 from lossmith.models import build_model, check_causal, loss_path, rows_path
 from lossmith.objectives import OBJECTIVES, CausalObjective, Objective, ObjectiveSpec
+from lossmith.objectives.scoring import alike, tokens_in
 from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
 
-EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs}
+EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs, "sentences": Sentences}
 """What the examples of an objective are, by its spec's `examples`."""
 
 
@@ -31,6 +34,7 @@ class Task:
     window: int
     """What `Blocks` and `windows` call the block size: the tokens of text in a block, less one."""
     document_mask: bool = False
+    batch_size: int = 1
 
     @property
     def judged_by(self) -> Objective:
@@ -39,6 +43,9 @@ class Task:
 
     def held_out(self, store: TokenStore, limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield the windows of the validation text in order, each with its place."""
+        if self.spec.examples == "sentences":
+            yield from held_out_texts(store.validation, self.window + 1, limit)
+            return
         found = windows(store.validation, self.window, limit=limit, document_mask=self.document_mask)
         for place, example in enumerate(found):
             numbered: dict[str, Any] = example | {"index": np.int64(place)}
@@ -46,10 +53,45 @@ class Task:
             pairs = self.spec.examples == "pairs"
             yield pair(store.validation, numbered, start, (0, place)) if pairs else numbered
 
+    def held_out_groups(self, store: TokenStore, limit: int | None, size: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield the validation examples in batches: of one length, or of as many texts as in training.
+
+        A last batch with fewer texts is left out where there are others: it would have fewer negatives.
+        """
+        if self.spec.additive:
+            yield from alike(self.held_out(store, limit), size, tokens_in)
+            return
+        found, number = self.held_out(store, limit), 0
+        while group := list(islice(found, self.batch_size)):
+            if len(group) == self.batch_size or (number == 0 and len(group) > 1):
+                yield group
+            number += 1
+
+    @property
+    def chance(self) -> tuple[float, str]:
+        """The loss of knowing nothing, in nats, and what it is: ln V, or the logarithm of how many are compared."""
+        if self.spec.additive:
+            return math.log(self.tokenizer.vocab_size), "ln V"
+        compared = self.batch_size * max(1, getattr(self.objective, "columns", 1) - 1)
+        return math.log(compared), f"ln {compared:,}"
+
+    def notes(self) -> list[str]:
+        """Say what a reader should know of the examples."""
+        if not isinstance(self.blocks, Sentences):
+            return []
+        texts, longer = self.blocks.texts, self.blocks.longer
+        cut = f"{longer:,} are longer than the context of {self.window + 3} tokens and are cut to it"
+        return [f"{texts:,} training texts; {cut if longer else 'none is longer than the context'}"]
+
     def comparable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
         if self.spec.causal:
             return rows
+        if not self.spec.additive:
+            nats, label = self.chance
+            definition = "the partner guessed at random among those that it is compared with"
+            known = {"bits_per_byte": None, "definition": definition}
+            return [{"name": "chance", "label": f"{label}: any of them", "nats_per_token": nats, **known}]
         return [row for row in rows if row["name"] in ("uniform", "unigram") and self.spec.architecture == "masked"]
 
 
@@ -61,14 +103,20 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
     window = context - spec.frame - 1
     if window < 1:
         raise InputError(f"--block-size must be at least {spec.frame + 2} for --objective {spec.name}; got {context}")
-    if spec.examples == "pairs" and config.document_mask:
+    if spec.examples != "blocks" and config.document_mask:
         raise InputError(
-            "--document-mask keeps documents apart, and --objective sentence_pair compares them: leave it out"
+            f"--document-mask keeps documents apart, and --objective {spec.name} compares them: leave it out"
         )
     _check_whole(config, spec)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, asdict(config), seed)
-    return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
+    size = settled(config.per_device_train_batch_size)
+    if not spec.additive and not 2 <= size <= len(blocks):
+        raise InputError(
+            f"--per-device-train-batch-size must be between 2 and the {len(blocks):,} examples there are: each is told "
+            f"apart from the others of its batch; got {size}"
+        )
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, size)
 
 
 def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
@@ -119,4 +167,6 @@ def _built(config: TrainConfig, task: Task) -> Any:
 
 def path_of_loss(task: Task, model: Any) -> str:
     """Say which way the loss takes through the model."""
+    if task.spec.architecture == "encoder":
+        return "pooled hidden states"
     return loss_path(model) if task.spec.causal else rows_path(model)
