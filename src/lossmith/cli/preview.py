@@ -47,7 +47,10 @@ def preview(args: Args) -> tuple[list[dict[str, Any]], str]:
     config = settle_options(args.config())
     task = make_task(config, open_store(config.data()))
     examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(args.num_examples)]
-    batch, described = task.objective.batch(examples, np.random.default_rng(0)), getattr(task.objective, "described", None)
+    batch, described = (
+        task.objective.batch(examples, np.random.default_rng(0)),
+        getattr(task.objective, "described", None),
+    )
     return (described or describe)(batch, task.tokenizer), task.spec.name
 
 

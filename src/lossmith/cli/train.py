@@ -54,7 +54,12 @@ class Args(_Options):  # type: ignore[misc]
         return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
 
 
-BARE = {"--resume-from-checkpoint": ["latest"], "--bf16": ["True"], "--learn-temperature": ["True"], "--mlp-head": ["True"]}  # what an option without a value means
+BARE = {
+    "--resume-from-checkpoint": ["latest"],
+    "--bf16": ["True"],
+    "--learn-temperature": ["True"],
+    "--mlp-head": ["True"],
+}  # what an option without a value means
 
 
 def prepare(arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from lossmith.errors import InputError, did_you_mean
 from lossmith.models.mode import evaluating
 
 Example = dict[str, np.ndarray]
-OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
+OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents", "rows")
 ROUNDING = 1e-4  # of the loss: what a sum in float32 may move by
 
 
@@ -36,7 +36,9 @@ def check_objective(
     leak: most labels are not the input at their own place, and other labels move no hidden state.
     future: (where the labels are the inputs moved by one) other tokens move no hidden state before them.
     documents: (examples with "documents") another first document moves no hidden state of those after it.
-    A law that says nothing about a batch (no documents, no labels moved by one) is passed over. The model is put into
+    rows: (where attention_mask is [B, T]) other tokens in the padding, or in another row, move no hidden state of a row.
+    A law that says nothing about a batch (no documents, no labels moved by one) is passed over, and split where the
+    objective says `additive = False`. The model is put into
     evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn
     depends on it.
     Errors: ObjectiveError (an AssertionError); InputError for an unknown law.
@@ -85,6 +87,8 @@ def _repeatable(objective: Any, model: Any, examples: list[Example], seed: int) 
 
 
 def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    if not getattr(objective, "additive", True):
+        return  # a part has fewer to be told apart from
     if "index" not in examples[0] and "rows" in _batch(objective, examples, seed):
         return  # what is drawn depends on the examples before it: the parts are other batches
     whole = _values(objective, model, _batch(objective, examples, seed))
@@ -95,6 +99,8 @@ def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> No
 
 def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if "labels" not in batch:
+        return
     labels = batch["labels"]
     asked = labels != -100
     share = float((asked & (batch["input_ids"] == labels)).sum() / asked.sum().clamp(min=1))
@@ -111,6 +117,8 @@ def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> Non
 
 def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if "labels" not in batch:
+        return
     ids, labels = batch["input_ids"], batch["labels"]
     if not torch.equal(torch.where(labels[:, :-1] == -100, -100, ids[:, 1:]), labels[:, :-1]):
         return
@@ -132,6 +140,26 @@ def _documents(objective: Any, model: Any, examples: list[Example], seed: int) -
         other = own | {"input_ids": _changed(own["input_ids"], slice(frame, first), model)}
         before, after = (_states(objective, model, each)[:, first:] for each in (own, other))
         _unmoved("documents", f"row {row}: with another first document, the states of those after it", before, after)
+
+
+def _rows(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    """The last rows that the body computes are watched: what is encoded in parts shows its last part."""
+    batch = _batch(objective, examples, seed)
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
+    if mask is None or mask.shape != ids.shape:
+        return
+    other = (ids + 1) % model.config.vocab_size
+    cases = {
+        "padding": torch.where(mask == 0, other, ids),
+        "another row": torch.cat([torch.where(mask == 1, other, ids)[:1], ids[1:]]),
+    }
+    before = _states(objective, model, batch)
+    kept = min(len(before), len(ids) - 1)
+    seen = mask[-kept:, :, None]
+    for what, changed in cases.items():
+        after = _states(objective, model, batch | {"input_ids": changed})
+        what = f"with other tokens in {what}, the states of a row's own tokens"
+        _unmoved("rows", what, before[-kept:] * seen, after[-kept:] * seen)
 
 
 def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:
@@ -172,4 +200,5 @@ _LAWS = {
     "leak": _leak,
     "future": _future,
     "documents": _documents,
+    "rows": _rows,
 }
