@@ -17,7 +17,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read: a file, standard input, or a corpus; `kind` is text, jsonl, json, csv, tsv, parquet or corpus."""
+    """One thing to read: a file, standard input, or a corpus; `kind`: text, jsonl, json, csv, tsv, parquet, corpus."""
 
     name: str
     kind: str

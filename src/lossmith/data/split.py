@@ -20,7 +20,8 @@ def split(spool: Spool, config: DataConfig, n_evaluation: int) -> tuple[Part, Pa
     n_evaluation: how many documents at the end of the spool came from --eval-file; they win over any split.
     tail: the training part is the first int(n·(1 − fraction)) of n characters, or more where the rest would be over
     validation_max_bytes. document: documents in the order of a seeded hash of their index, until the share is full.
-    auto: document where documents are sentences or rows of pairs, which are kept whole, and from 1,000 documents on, when none of them is a large share of the validation part; else tail.
+    auto: document from 1,000 documents on, when none of them is a large share of the validation part; else tail.
+    Documents that are sentences or cells are kept whole, a row's together: of them auto means document.
     Errors: DataError when a part would be empty.
     """
     if config.eval_file:

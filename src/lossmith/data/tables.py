@@ -1,4 +1,4 @@
-"""Rows of tables (jsonl, json, csv, tsv, parquet) through `datasets` in streaming mode: each row's text is a document."""
+"""Rows of tables (jsonl, json, csv, tsv, parquet) through `datasets` in streaming mode: a row's text is a document."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ class Objective(Protocol):
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
     makes of it, written at evaluations (`shows`: of how many examples, else one); `judged(model, batch)`, its terms and
-    what else an evaluation measures, as totals by the names in `figures`; `described(batch, tokenizer)`, a batch in words; `additive`, False where
-    splitting a batch changes the loss.
+    what else an evaluation measures, as totals by the names in `figures`; `described(batch, tokenizer)`, a batch in
+    words; `additive`, False where splitting a batch changes the loss.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

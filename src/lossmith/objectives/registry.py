@@ -94,10 +94,11 @@ def _sentence_pair(vocabulary: Vocabulary, options: Options, seed: int) -> Sente
 
 
 def _contrastive(vocabulary: Vocabulary, options: Options, seed: int) -> ContrastiveObjective:
-    special = {f"{role}_id": _id(vocabulary, role) for role in ("cls", "sep", "pad")}
+    cls_id, sep_id, pad_id = (_id(vocabulary, role) for role in ("cls", "sep", "pad"))
     names = ("pooling", "temperature", "learn_temperature", "dropout", "mini_batch_size", "mlp_head")
     chosen = {name: options[name] for name in names}
-    return ContrastiveObjective(**special, columns=len(options["pair_columns"] or ("text",)), seed=seed, **chosen)
+    columns = len(options["pair_columns"] or ("text",))
+    return ContrastiveObjective(cls_id, sep_id, pad_id, columns, seed=seed, **chosen)
 
 
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}

@@ -36,7 +36,7 @@ def check_objective(
     leak: most labels are not the input at their own place, and other labels move no hidden state.
     future: (where the labels are the inputs moved by one) other tokens move no hidden state before them.
     documents: (examples with "documents") another first document moves no hidden state of those after it.
-    rows: (where attention_mask is [B, T]) other tokens in the padding, or in another row, move no hidden state of a row.
+    rows: (where attention_mask is [B, T]) other tokens in padding, or in another row, move no hidden state of a row.
     A law that says nothing about a batch (no documents, no labels moved by one) is passed over, and split where the
     objective says `additive = False`. The model is put into
     evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn

@@ -157,8 +157,8 @@ class Loop:
         scores = score(trainer.model, trainer.objective, share, names, world.sum)
         if not names or not scores.tokens:
             raise DataError(
-                "nothing to evaluate: the validation text is too short to hold anything to be guessed; give a longer text, a "
-                "larger --validation-fraction or an --eval-file"
+                "nothing to evaluate: the validation text is too short to hold anything to be guessed; give a longer "
+                "text, a larger --validation-fraction or an --eval-file"
             )
         return scores
 

@@ -190,7 +190,7 @@ class Trainer:
         )
 
     def tokens_in(self, batches: list[Batch]) -> int:
-        """Return the tokens of a step, all ranks' together: blocks are full, and of padded texts the padding counts not."""
+        """Return the tokens of a step, all ranks' together: blocks are full, and padding is no token."""
         if isinstance(self.blocks, Sentences):
             own = torch.stack([batch["attention_mask"].sum(dtype=torch.float64) for batch in batches]).sum()
             return int(self.world.sum(own))
