@@ -28,7 +28,7 @@ import torch
 from demo_data_similarity import background, fetch, lee, verses
 from rows import keep
 from scipy.stats import spearmanr, t
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 import lossmith
 from lossmith.data.splitting import cut
@@ -53,8 +53,15 @@ def pretrained(text: Path, work: Path, seed: int, args: argparse.Namespace) -> t
         "seed": seed, "eval_steps": 10**6, "save_steps": 10**6, "eval_max_tokens": 1, "sample_tokens": 0,
         "logging_steps": 20, "validation_fraction": 0.002, "bf16": False,
     }  # fmt: skip
+    shape = work / "shape"
+    BertConfig(
+        num_hidden_layers=args.layers, hidden_size=args.width, num_attention_heads=args.width // 64,
+        intermediate_size=4 * args.width, initializer_range=0.049, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, max_position_embeddings=args.context,
+    ).save_pretrained(shape)  # fmt: skip
     masked = lossmith.train(
         text, objective="masked", tokenizer=f"bpe:{args.vocabulary}", block_size=args.context,
+        model=str(shape), optim="muon", learning_rate=0.02, adamw_learning_rate=0.007, weight_decay=0.0,
         max_steps=args.masked_steps, per_device_train_batch_size=32, output_dir=str(work / f"masked-{seed}"), **shared,
     )  # fmt: skip
     simcse = lossmith.train(
@@ -167,23 +174,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path.home() / ".cache" / "lossmith" / "demo-similarity")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    for name, default in (("masked-steps", 300), ("steps", 100), ("batch", 64), ("context", 64), ("vocabulary", 4096)):
+    for name, default in (("masked-steps", 300), ("steps", 100), ("batch", 64), ("context", 64)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default in (("layers", 2), ("width", 128), ("vocabulary", 4096)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--try", action="store_true", dest="dry", help="print, and keep no row")
     args = parser.parse_args()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
         row = measured(args, Path(work))
     options = {name: value for name, value in vars(args).items() if name not in ("data", "dry")}
     unit = "[mean, half width of the 95 % interval over seeds]"
-    row = {
-        "unit": unit,
-        **row,
-        **options,
-        "threads": torch.get_num_threads(),
-        "seconds": round(time.perf_counter() - start),
-    }
+    took = {"seconds": round(time.perf_counter() - start), "cpu_seconds": round(time.process_time() - cpu)}
+    row = {"unit": unit, **row, **options, "threads": torch.get_num_threads(), **took}
     if args.dry:
         print(row)
     else:

@@ -147,10 +147,11 @@ def test_two_ranks_take_the_loss_over_the_whole_batch(pairs: Path, tmp_path: Pat
     torch.testing.assert_close(load_file(two), load_file(one), rtol=1e-5, atol=1e-6)
 
 
-def test_continue_from_a_masked_model(text: Path, tmp_path: Path) -> None:
+def test_continue_from_a_masked_model(text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     masked = train(text, tmp_path / "a", objective="masked", max_steps=20)
     options: Options = {"max_steps": 3, "tokenizer": None, "model": str(masked.path), "learning_rate": 1e-4}
     run = train(text, tmp_path / "b", optim="adamw", **options)
+    assert "UNEXPECTED" not in "".join(capfd.readouterr())  # of the head that stays behind, nobody is warned
     assert json.loads((run.path / "model" / "config.json").read_text())["hidden_dropout_prob"] == 0.1
     before, after = (load_file(path / "model" / "model.safetensors") for path in (masked.path, run.path))
     moved = (after["embeddings.word_embeddings.weight"] - before["bert.embeddings.word_embeddings.weight"]).abs().max()

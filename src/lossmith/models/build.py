@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,21 @@ def _continue_from(folder: Path, vocab_size: int, context: int, exact: bool, arc
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    return auto_class(config, architecture).from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention(config)
-    )
+    with _quiet(architecture == "encoder"):  # of a head that an encoder leaves behind, nobody need be warned
+        return auto_class(config, architecture).from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=attention(config)
+        )
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    if wanted:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
