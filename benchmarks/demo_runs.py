@@ -18,7 +18,7 @@ from lossmith.evaluate.scoring import model_answers
 from lossmith.train.config import TrainConfig
 from lossmith.train.finetune import run_finetuning
 from lossmith.train.finetune_config import FinetuneConfig
-from lossmith.train.session import run_training
+from lossmith.train.pretraining import run_training
 
 RUNS = Path("/tmp/lossmith-demo/runs")
 

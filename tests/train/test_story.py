@@ -14,9 +14,9 @@ from rich.console import Console
 import lossmith
 from lossmith.train.config import TrainConfig
 from lossmith.train.folder import RunFolder
+from lossmith.train.pretraining import run_training
 from lossmith.train.reporter import LiveReporter, Reporter
 from lossmith.train.scale import Scale
-from lossmith.train.session import run_training
 from lossmith.train.story import SMOOTHING
 
 Options = dict[str, Any]

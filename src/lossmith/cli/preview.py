@@ -59,10 +59,8 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for number, row in enumerate(rows, 1):
-        console.rule(
-            f"{row.get('part', name)}: example {number}, {row['tokens']} tokens, {len(row['guesses'])} to guess",
-            align="left",
-        )
+        asked = f", {len(row['guesses'])} to guess" if row["guesses"] else ""
+        console.rule(f"{row.get('part', name)}: example {number}, {row['tokens']} tokens{asked}", align="left")
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:
             console.print(f"[bold]{escape(clean(row['says']))}[/bold]")

@@ -19,6 +19,7 @@ def shown(hint: Any) -> Any:
     if type(None) not in get_args(hint):
         return hint
     name = ",".join(get_args(given[0])) if get_origin(given[0]) is Literal else given[0].__name__.upper()
+    name = "COLUMN" if get_origin(given[0]) is tuple else name
     metavar = f"{{{name}}}" if "," in name else name
     if get_origin(given[0]) is Literal:
         hint = str | None
@@ -53,7 +54,12 @@ class Args(_Options):  # type: ignore[misc]
         return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
 
 
-BARE = {"--resume-from-checkpoint": ["latest"], "--bf16": ["True"]}  # what an option without a value means
+BARE = {
+    "--resume-from-checkpoint": ["latest"],
+    "--bf16": ["True"],
+    "--learn-temperature": ["True"],
+    "--mlp-head": ["True"],
+}  # what an option without a value means
 
 
 def prepare(arguments: list[str]) -> list[str]:
@@ -81,8 +87,8 @@ def run(args: Args) -> None:
 
         show = show_corpora if args.list_corpora else show_models
         return show(args)
+    from lossmith.train.pretraining import run_training
     from lossmith.train.reporter import make_reporter
-    from lossmith.train.session import run_training
 
     run_training(args.config(), [make_reporter(json_lines=args.json_lines)])
     return None

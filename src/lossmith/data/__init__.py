@@ -7,6 +7,7 @@ from lossmith.data.config import DataConfig, Progress
 from lossmith.data.corpora import CORPORA, Corpus
 from lossmith.data.order import Permutation
 from lossmith.data.pairs import Pairs, pair
+from lossmith.data.sentences import Sentences, held_out_texts
 from lossmith.data.store import Split, TokenStore, open_store
 from lossmith.data.tokenizers import Tokenizer
 
@@ -18,9 +19,11 @@ __all__ = [
     "Pairs",
     "Permutation",
     "Progress",
+    "Sentences",
     "Split",
     "TokenStore",
     "Tokenizer",
+    "held_out_texts",
     "open_store",
     "pair",
     "windows",

@@ -53,12 +53,15 @@ class Blocks:
         if i < 0:
             raise IndexError(f"expected i >= 0; got {i}")
         epoch, place = divmod(i, self._length)
-        seed = mix(mix(self._seed & (2**64 - 1)) ^ epoch)
+        seed = self._epoch_seed(epoch)
         return seed % self._offsets + self._permutation(epoch, seed)(place) * self._size
 
     def epoch(self, i: int) -> float:
         """Return how many epochs have passed before position i."""
         return i / self._length
+
+    def _epoch_seed(self, epoch: int) -> int:
+        return mix(mix(self._seed & (2**64 - 1)) ^ epoch)
 
     def _permutation(self, epoch: int, seed: int) -> Permutation:
         if self._order is None or self._order[0] != epoch:

@@ -55,6 +55,8 @@ def build(
         "tokenizer": config.tokenizer,
         "vocab_size": tokenizer.vocab_size,
         "split_by": how,
+        "columns": config.columns,
+        "marked": tokenizer.eos_id is not None,
         "validation_compressed": measured,
         "sources": [_describe(*pair) for pair in zip(sources, counts, strict=True)],
         "ignored": found.ignored + evaluation.ignored,

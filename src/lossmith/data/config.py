@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossmith.data.splitting import SPLITS as SENTENCE_SPLITS
 from lossmith.errors import InputError, did_you_mean
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -27,6 +28,8 @@ class DataConfig:
     tokenizer: char, byte, bpe:SIZE, or a Hugging Face tokenizer folder.
     validation_fraction: share of the characters kept for validation, at most `validation_max_bytes` of UTF-8.
     split_by: document (whole documents, drawn by a seeded hash), tail (the last characters), auto (see `split`).
+    sentence_split: each line or sentence becomes a document of its own (line, sentence); document or None: none does.
+    pair_columns: 2 or 3 columns of tables whose cells become documents, a row's behind each other; they are not split.
     Errors: InputError for a value out of range.
 
     >>> DataConfig(inputs=("shakespeare",)).tokenizer
@@ -43,10 +46,13 @@ class DataConfig:
     split_by: str = "auto"
     cache_dir: str | None = None
     num_workers: int | None = None
+    sentence_split: str | None = None
+    pair_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_split()
         self._check_encoding()
+        self._check_texts()
         if not self.inputs:
             raise InputError("no input: expected files, folders, globs, '-' or the name of a corpus; got none")
         if self.num_workers is not None and self.num_workers < 1:
@@ -62,6 +68,34 @@ class DataConfig:
             )
         if self.validation_max_bytes < 1:
             raise InputError(f"--validation-max-bytes must be at least 1; got {self.validation_max_bytes}")
+
+    def _check_texts(self) -> None:
+        if self.sentence_split not in (None, *SENTENCE_SPLITS):
+            hint = did_you_mean(str(self.sentence_split), SENTENCE_SPLITS)
+            known = ", ".join(SENTENCE_SPLITS)
+            raise InputError(f"--sentence-split must be one of {known}; got {self.sentence_split!r}.{hint}")
+        columns = self.pair_columns
+        if columns is None:
+            return
+        if len(columns) not in (2, 3) or len(set(columns)) < len(columns):
+            raise InputError(
+                "--pair-columns must name two or three different columns: anchor, positive, and if there is one the "
+                f"hard negative; got {' '.join(columns) or 'none'}"
+            )
+        if self.text_field is not None:
+            raise InputError("--text-field names one column and --pair-columns several: give only one of them")
+        if self.split_by == "tail":
+            raise InputError("--split-by tail would cut through a row of --pair-columns: leave it out")
+
+    @property
+    def columns(self) -> int:
+        """Documents that belong together: the columns of a pair, else 1."""
+        return len(self.pair_columns or ("text",))
+
+    @property
+    def in_sentences(self) -> bool:
+        """Whether a document is a line, a sentence or a cell: what a split must not cut."""
+        return self.columns > 1 or self.sentence_split in ("line", "sentence")
 
     def _check_encoding(self) -> None:
         try:

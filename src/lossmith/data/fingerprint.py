@@ -30,6 +30,8 @@ def fingerprint(config: DataConfig, sources: list[Source], evaluation: list[Sour
         "inputs": [_content(source, config.cache) for source in sources],
         "evaluation": [_content(source, config.cache) for source in evaluation],
     }
+    if config.pair_columns or config.sentence_split:  # others keep the names that they had before there was either
+        asked["texts"] = [config.sentence_split, list(config.pair_columns or ())]
     return xxhash.xxh3_128(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

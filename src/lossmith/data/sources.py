@@ -10,14 +10,14 @@ from lossmith.data.corpora import CORPORA, Corpus
 from lossmith.errors import DataError, did_you_mean
 
 TEXT = (".txt", ".md")
-TABLES = (".jsonl", ".json", ".csv", ".parquet")
+TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".gz", ".zst", ".xz")
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read: a file, standard input, or a corpus; `kind` is text, jsonl, json, csv, parquet or corpus."""
+    """One thing to read: a file, standard input, or a corpus; `kind`: text, jsonl, json, csv, tsv, parquet, corpus."""
 
     name: str
     kind: str

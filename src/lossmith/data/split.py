@@ -21,6 +21,7 @@ def split(spool: Spool, config: DataConfig, n_evaluation: int) -> tuple[Part, Pa
     tail: the training part is the first int(n·(1 − fraction)) of n characters, or more where the rest would be over
     validation_max_bytes. document: documents in the order of a seeded hash of their index, until the share is full.
     auto: document from 1,000 documents on, when none of them is a large share of the validation part; else tail.
+    Documents that are sentences or cells are kept whole, a row's together: of them auto means document.
     Errors: DataError when a part would be empty.
     """
     if config.eval_file:
@@ -36,6 +37,8 @@ def split(spool: Spool, config: DataConfig, n_evaluation: int) -> tuple[Part, Pa
 def _resolved(spool: Spool, config: DataConfig) -> str:
     if config.split_by != "auto":
         return config.split_by
+    if config.in_sentences:
+        return "document"
     longest = int(np.diff(spool.byte_bounds).max(initial=0))
     many = len(spool) >= MANY_DOCUMENTS and longest * 10 <= _budget(spool, config)
     return "document" if many else "tail"
@@ -65,13 +68,15 @@ def _by_tail(spool: Spool, config: DataConfig) -> tuple[Part, Part]:
 
 
 def _by_document(spool: Spool, config: DataConfig) -> tuple[Part, Part]:
-    bounds, n = spool.byte_bounds, len(spool)
+    bounds = spool.byte_bounds[:: config.columns]  # of what belongs together
+    n = len(bounds) - 1
     order = np.argsort(np.array([mix(_SEED ^ i) for i in range(n)], np.uint64), kind="stable")
     filled = np.cumsum(np.diff(bounds)[order])
     # at least one document on each side
     count = min(max(int(np.searchsorted(filled, _budget(spool, config), side="right")), 1), n - 1)
     held = np.zeros(n, bool)
     held[order[: max(count, 0)]] = True
+    bounds, held = spool.byte_bounds, np.repeat(held, config.columns)
     return Part(bounds[:-1][~held], bounds[1:][~held]), Part(bounds[:-1][held], bounds[1:][held])
 
 

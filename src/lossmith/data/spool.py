@@ -13,9 +13,9 @@ import numpy.typing as npt
 from lossmith.data.config import DataConfig, Progress
 from lossmith.data.reading import decoded, raw_blocks
 from lossmith.data.sources import Source
-from lossmith.data.tables import table_texts
+from lossmith.data.splitting import Piece, cut
+from lossmith.data.tables import table_cells, table_texts
 
-Piece = tuple[bool, str]  # does a document start here, text
 Offsets = npt.NDArray[np.int64]
 
 
@@ -116,7 +116,17 @@ def source_pieces(source: Source, config: DataConfig, work: Path) -> Iterator[Pi
 
     A text file is one document. It is read as it is, not through `datasets`, whose text loader turns CRLF into LF,
     drops the last line end, keeps the byte order mark, and reads a file of a single long line in one go.
+    With --sentence-split a line or sentence is a document, with --pair-columns a cell is.
     """
+    if config.pair_columns:
+        yield from ((True, text) for text in table_cells(source, config.pair_columns, config.encoding, work))
+    elif config.sentence_split:
+        yield from cut(_documents(source, config, work), config.sentence_split)
+    else:
+        yield from _documents(source, config, work)
+
+
+def _documents(source: Source, config: DataConfig, work: Path) -> Iterator[Piece]:
     if source.corpus is not None:
         yield from ((True, document) for document in source.corpus.documents())
     elif source.kind == "text":

@@ -38,6 +38,10 @@ class Split:
     tokens: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
     bounds: npt.NDArray[np.int64]
     n_bytes: int
+    columns: int = 1
+    """How many documents behind each other belong together: the columns of --pair-columns, else 1."""
+    marked: bool = False
+    """Whether documents begin with eos_id (known of stores made with --sentence-split or --pair-columns)."""
 
     @property
     def n_documents(self) -> int:
@@ -79,7 +83,8 @@ class TokenStore:
     def _part(self, name: str) -> Split:
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
         bounds = np.load(self.path / f"{name}.bounds.npy", mmap_mode="r")
-        return Split(tokens, bounds, self.meta[f"{name}_bytes"])
+        texts = self.meta.get("columns", 1), self.meta.get("marked", False)
+        return Split(tokens, bounds, self.meta[f"{name}_bytes"], *texts)
 
 
 def open_store(config: DataConfig, progress: Progress | None = None) -> TokenStore:
@@ -131,6 +136,10 @@ def _sources(config: DataConfig, kept: Path | None) -> tuple[Found, Found]:
     if not found.sources:
         raise DataError(
             "--eval-file names every input: nothing is left to train on. Give other files to one of the two"
+        )
+    if config.pair_columns and any(source.kind in ("text", "corpus") for source in found.sources + evaluation.sources):
+        raise InputError(
+            f"--pair-columns names columns of {', '.join(TABLES)}, and an input is none of these: give tables alone"
         )
     plain = all(source.kind in ("text", "corpus") for source in found.sources + evaluation.sources)
     if config.text_field is not None and plain:

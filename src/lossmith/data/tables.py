@@ -1,4 +1,4 @@
-"""Rows of tables (jsonl, json, csv, parquet) through `datasets` in streaming mode: each row's text is a document."""
+"""Rows of tables (jsonl, json, csv, tsv, parquet) through `datasets` in streaming mode: a row's text is a document."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lossmith.data.sources import Source
 from lossmith.errors import DataError, did_you_mean
 
 _LOOK = 1000  # rows from which the columns and what they hold are learnt
-_BUILDERS = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}
+_BUILDERS = {"jsonl": "json", "json": "json", "csv": "csv", "tsv": "csv", "parquet": "parquet"}
 
 
 def table_texts(source: Source, text_field: str | None, encoding: str, work: Path) -> Iterator[str]:
@@ -24,6 +24,31 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
 
     Errors: DataError for a file that is not what its name says, or for a text field that is missing or no text.
     """
+    for row, (field,) in _table(source, encoding, work, lambda look: (_field(look, text_field, source.name),)):
+        yield from _cell(row.get(field), field, source.name)
+
+
+def table_cells(source: Source, columns: tuple[str, ...], encoding: str, work: Path) -> Iterator[str]:
+    """Yield the texts of these columns, row after row.
+
+    Errors: DataError for a file that is not what its name says, a column that is missing or no text, an empty cell.
+    """
+    named = _table(source, encoding, work, lambda look: tuple(_known(look, name, source.name) for name in columns))
+    for number, (row, _) in enumerate(named, 1):
+        for column in columns:
+            text = next(_cell(row.get(column), column, source.name, "--pair-columns"), "").strip()
+            if not text:
+                raise DataError(
+                    f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both sides "
+                    "(and its hard negative, where that column is asked for). Fill it, or take the row out"
+                )
+            yield text
+
+
+def _table(
+    source: Source, encoding: str, work: Path, choose: Callable[[list[dict[str, Any]]], tuple[str, ...]]
+) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Yield each row, and what `choose` says of the first ones."""
     with tempfile.TemporaryDirectory(dir=work, prefix="table-") as folder:
         path = _plain(source, encoding, Path(folder))
         if path.stat().st_size == 0:
@@ -32,10 +57,10 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
             look = list(islice(_rows(source.kind, path, Path(folder)), _LOOK))
         if not look:
             return
-        field = _field(look, text_field, source.name)
+        chosen = choose(look)
         with _explained(source):
             for row in _rows(source.kind, path, Path(folder), columns=list(look[0])):
-                yield from _cell(row.get(field), field, source.name)
+                yield row, chosen
 
 
 def _plain(source: Source, encoding: str, folder: Path) -> Path:
@@ -73,9 +98,11 @@ def _rows(kind: str, path: Path, cache: Path, columns: list[str] | None = None) 
     from datasets import Features, Value, load_dataset
 
     options: dict[str, Any] = {}
-    if kind == "csv":
+    if kind in ("csv", "tsv"):
         # pandas would read 007 as 7 and NA as nothing: a cell is the text that stands there
         options = {"keep_default_na": False, "na_filter": False}
+        if kind == "tsv":
+            options["sep"] = "\t"
         if columns:
             options["features"] = Features({name: Value("string") for name in columns})
     # the cache folder is ours and temporary: `datasets` puts a lock file there even when it streams
@@ -104,6 +131,14 @@ def _explained(source: Source) -> Iterator[None]:
         logger.setLevel(before)
 
 
+def _known(rows: list[dict[str, Any]], column: str, name: str) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if column in columns:
+        return column
+    hint = did_you_mean(column, columns)
+    raise DataError(f"{name!r} has no column {column!r} (--pair-columns); it has {', '.join(columns)}.{hint}")
+
+
 def _field(rows: list[dict[str, Any]], wanted: str | None, name: str) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if wanted is not None:
@@ -121,11 +156,11 @@ def _field(rows: list[dict[str, Any]], wanted: str | None, name: str) -> str:
     )
 
 
-def _cell(value: Any, field: str, name: str) -> Iterator[str]:
+def _cell(value: Any, field: str, name: str, option: str = "--text-field") -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif value is not None:
         raise DataError(
             f"the column {field!r} of {name!r} holds {type(value).__name__}, expected text. "
-            f"Choose another column with --text-field"
+            f"Choose another column with {option}"
         )

@@ -180,6 +180,8 @@ def suspiciously_low(run: Run, *, nothing: float = 0.05, entropy: float = 0.6, w
     on the training set, or with no eval set to deny it. The target may be in the input, or the eval text in the
     training text.
     """
+    if "eval_uniformity" in run.curves:  # contrastive: to find a text among a few others may be easy, and cost nothing
+        return
     seen = facts(run)
     evals, train = seen.evals, seen.train
     learned = max(np.max(train.value[:3], initial=0.0), evals.value[0] if len(evals) else 0.0) > 2 * nothing

@@ -38,6 +38,7 @@ class Headline:
     bytes: int | None
     step: int | None
     final: bool
+    unit: str = "token"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Facts:
         return clean(self.folder.name or str(self.folder))
 
     @property
+    def unit(self) -> str:
+        """What the loss is nats per."""
+        return str(self.info.get("unit") or "token")
+
+    @property
     def status(self) -> str:
         """One of running, finished, stopped, failed, unknown."""
         return str(self.info.get("status", "unknown"))
@@ -80,8 +86,9 @@ class Facts:
         """The result run.json holds, else the last evaluation in the log, else None."""
         result = self.info.get("result") or {}
         if result.get("eval_loss") is not None:
-            return _from_result(result)
-        return self._last_evaluation()
+            return replace(_from_result(result), unit=self.unit)
+        last = self._last_evaluation()
+        return last and replace(last, unit=self.unit)
 
     def _last_evaluation(self) -> Headline | None:
         curve = self.run.curves.get("eval_loss")
@@ -122,12 +129,12 @@ class Facts:
     def comparison(self) -> list[Row]:
         """The baselines and the model, worst first."""
         rows = [
-            Row(b["name"], b["label"], float(b["nats_per_token"]), float(b["bits_per_byte"]), b["definition"])
+            Row(b["name"], b["label"], float(b["nats_per_token"]), parse_number(b["bits_per_byte"]), b["definition"])
             for b in self.baselines
         ]
         best = self.headline
         if best and best.loss is not None and math.isfinite(best.loss):
-            definition = "cross-entropy of the validation tokens under the model"
+            definition = f"cross-entropy of the validation {self.unit}s under the model"
             rows.append(Row(OURS, "this model", best.loss, best.bits_per_byte, definition))
         return sorted(rows, key=lambda row: -row.size)
 
@@ -178,8 +185,13 @@ class Facts:
             ("Sample text", "sh", f"{program()} sample {path} --prompt {quoted}"),
             ("Ask what comes next", "sh", f"{program()} next {path} {quoted}"),
         ]
+        if objective == "contrastive":
+            pooling = (self.info.get("config") or {}).get("pooling") or "mean"
+            columns = "pairs.csv --task similarity --text-column a b --label-column score"
+            compare = f"{program()} eval {path} {columns} --pooling {pooling}"
+            writes = [("Compare with what people say of pairs (columns a, b, score)", "sh", compare)]
         return [
-            *(writes if objective == "causal" else []),
+            *(writes if objective in ("causal", "contrastive") else []),
             (
                 "Go on training",
                 "sh",

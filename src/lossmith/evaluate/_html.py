@@ -61,7 +61,7 @@ def _comparison(facts: Facts) -> list[str]:
     if not rows:
         return []
     body = "".join(_comparison_row(row, row.size / (rows[0].size or 1)) for row in rows)
-    head = '<tr><th>what</th><th class="n">nats per token</th><th class="n">bits per byte</th></tr>'
+    head = f'<tr><th>what</th><th class="n">nats per {text(facts.unit)}</th><th class="n">bits per byte</th></tr>'
     said = "Worst first; shorter is better. Entropies of the training text are in-sample, the rest is held out."
     table = f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
     return _section("What to compare it with", f"<p>{said}</p>", table)

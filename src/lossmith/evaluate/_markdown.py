@@ -70,7 +70,7 @@ def _comparison(facts: Facts) -> list[str]:
     for row in facts.comparison:
         cells = [inline(row.label), inline(row.definition), fixed(row.nats), fixed(row.bits)]
         rows.append([f"**{cell}**" for cell in cells] if row.name == OURS else cells)
-    head = ["what", "definition", "nats per token", "bits per byte"]
+    head = ["what", "definition", f"nats per {facts.unit}", "bits per byte"]
     return ["## What to compare it with", _table(head, rows, right=2)]
 
 

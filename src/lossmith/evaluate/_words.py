@@ -17,6 +17,10 @@ STATUS = {
 
 def cards(best: Headline) -> list[tuple[str, str, str]]:
     """Return (figure, unit, what it is) of the headline."""
+    if best.unit != "token":
+        told = f"the loss: average −ln p of a {best.unit}'s own partner among all that it is compared with"
+        hard = "e^loss: as hard as finding one among so many"
+        return [(fixed(best.loss), f"nats per {best.unit}", told), (number(best.perplexity), "perplexity", hard)]
     return [
         (fixed(best.bits_per_byte), "bits per byte", "comparable between all models and compressors"),
         (fixed(best.loss), "nats per token", "the loss: average −ln p of the validation tokens"),
@@ -28,7 +32,7 @@ def measured_on(best: Headline) -> str:
     """Say on what the headline was measured."""
     said = "Measured on the validation text, which the model was not trained on"
     if best.tokens:
-        said += f": {number(best.tokens)} tokens"
+        said += f": {number(best.tokens)} {best.unit}s"
     if best.tokens and best.bytes:
         said += f" ({number(best.bytes)} bytes)"
     if not best.final:
@@ -41,7 +45,7 @@ def no_evaluation(facts: Facts) -> str:
     said = "This run has not been evaluated yet."
     loss = facts.last_train_loss
     if loss is not None:
-        said += f" Its last training loss, at step {number(facts.last_step)}, is {fixed(loss)} nats per token."
+        said += f" Its last training loss, at step {number(facts.last_step)}, is {fixed(loss)} nats per {facts.unit}."
     return said
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ CLASSES = {
     "sentence_pair": "AutoModelForPreTraining",
     "seq2seq": "AutoModelForSeq2SeqLM",
     "replaced_token": "AutoModelForPreTraining",
+    "encoder": "AutoModel",
 }
 """The Hugging Face class that an architecture is made with."""
 
@@ -195,9 +198,24 @@ def _continue_from(
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    model = auto_class(config, architecture).from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention(config)
-    )
+    with _quiet(architecture == "encoder"):  # of a head that an encoder leaves behind, nobody need be warned
+        model = auto_class(config, architecture).from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=attention(config)
+        )
     if text.vocab_size < vocab_size:  # new rows are drawn around the mean of the others
         model.resize_token_embeddings(vocab_size)
     return model
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    if wanted:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.contrastive import ContrastiveObjective
 from lossmith.objectives.distill import DistillObjective
 from lossmith.objectives.infill import FimObjective
 from lossmith.objectives.masked import MaskedObjective
@@ -31,6 +32,7 @@ __all__ = [
     "OBJECTIVES",
     "UL2",
     "CausalObjective",
+    "ContrastiveObjective",
     "Denoiser",
     "DistillObjective",
     "FimObjective",
@@ -59,12 +61,13 @@ class Objective(Protocol):
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
     `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
     (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
-    makes of it, written at evaluations; `infill_prompt(tokens)`, the tokens after which a causal model fills a gap;
-    `names`, its terms, known beforehand (needed in a mixture); `coefficients_for(terms)`, where coefficients depend on
-    the terms that are there; `check(model, name)`, which raises InputError for a model it cannot train; `says(batch,
-    row)`, a sentence about a row of a batch for `lossmith preview`; `described(batch, tokenizer)`, all that it shows;
-    `scored(model, batch)`, the terms and a Total for each name in `measures`, logged at evaluations as eval_NAME;
-    `announces`, a sentence about it for whoever starts a training.
+    makes of it, written at evaluations (`shows`: of how many examples, else one); `infill_prompt(tokens)`, the tokens
+    after which a causal model fills a gap; `names`, its terms, known beforehand (needed in a mixture);
+    `coefficients_for(terms)`, where coefficients depend on the terms that are there; `check(model, name)`, which raises
+    InputError for a model it cannot train; `says(batch, row)`, a sentence about a row of a batch for `lossmith
+    preview`; `described(batch, tokenizer)`, all that it shows; `scored(model, batch)`, the terms and a Total for each
+    name in `measures`, logged at evaluations as eval_NAME; `announces`, a sentence about it for whoever starts a
+    training; `additive`, False where splitting a batch changes the loss.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lossmith.objectives.distill import DIRECTIONS
+from lossmith.objectives.embedding import POOLINGS
 from lossmith.objectives.masking import UNITS
 from lossmith.objectives.mixture import MODES
 from lossmith.objectives.sentence_pair import TASKS
@@ -17,12 +18,10 @@ from lossmith.objectives.spans import DENOISERS
 class ObjectiveOptions:
     """What is to be predicted from what. None means: not given; the default that the help names is taken."""
 
-    objective: (
-        Literal["causal", "prefix", "distill", "masked", "sentence_pair", "span", "replaced_token"] | str | None
-    ) = None
+    objective: str | None = None
     """causal (the next token), prefix (after a part seen both ways), distill (a teacher's distribution), masked (hidden
     tokens), sentence_pair (and what follows what), span (spans, by an encoder–decoder), replaced_token (which tokens a
-    generator put in), or a mixture: causal:0.7+prefix:0.3; default: causal."""
+    generator put in), contrastive (a text among others), or a mixture: causal:0.7+prefix:0.3; default: causal."""
     fim_rate: float | None = None
     """causal: part of the documents that are cut in three, to learn to fill in the middle; default: 0."""
     fim_spm_rate: float | None = None
@@ -34,7 +33,7 @@ class ObjectiveOptions:
     teacher: str | None = None
     """distill: folder of the model to learn from, or of the run that made it."""
     temperature: float | None = None
-    """distill: what the logits of both are divided by; default: 1."""
+    """distill: what the logits of both are divided by; default: 1. contrastive: what cosines are; default: 0.05."""
     distill_direction: Literal["forward", "reverse", "js"] | None = None
     """distill: KL(teacher, student), KL(student, teacher) or Jensen-Shannon; default: forward."""
     distill_weight: float | None = None
@@ -57,6 +56,20 @@ class ObjectiveOptions:
     """replaced_token: width of the generator as a part of the model's; default: 0.25."""
     discriminator_weight: float | None = None
     """replaced_token: what the discriminator's loss is multiplied with; the generator's counts once. Default: 50."""
+    sentence_split: Literal["line", "sentence", "document"] | None = None
+    """contrastive: what a text is, a line, a sentence, or a whole document; default: sentence."""
+    pair_columns: tuple[str, ...] | None = None
+    """contrastive: columns of tables that hold anchor, positive and (if given) hard negative; default: single texts."""
+    pooling: Literal["mean", "cls"] | None = None
+    """contrastive: what stands for a text, the mean of its tokens' states or the first one; default: mean."""
+    learn_temperature: bool | None = None
+    """contrastive: learn the temperature, from --temperature on, between 0.01 and 1; default: False."""
+    dropout: float | None = None
+    """contrastive: dropout of all layers, which makes the two views of a text; default: 0.1."""
+    mini_batch_size: int | None = None
+    """contrastive: texts in one forward pass; memory is theirs, the loss that of the whole batch; default: all."""
+    mlp_head: bool | None = None
+    """contrastive: a layer and tanh between embedding and loss, in training only; default: False."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -65,6 +78,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "distill_direction": tuple(DIRECTIONS),
     "mixture_mode": MODES,
     "denoiser": DENOISERS,
+    "pooling": POOLINGS,
 }
 RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("mask_rate", "noise_rate"), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
@@ -73,6 +87,8 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("distill_weight",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
     (("temperature", "mtp_weight"), lambda x: 0 < x < float("inf"), "more than 0"),
     (("mtp_heads",), lambda x: x >= 0, "0 or more"),
+    (("dropout",), lambda x: 0 <= x < 1, "in [0, 1)"),
+    (("mini_batch_size",), lambda x: x >= 1, "at least 1"),
     (("generator_size",), lambda x: 0 < x <= 1, "in (0, 1]"),
     (("discriminator_weight",), lambda x: 0 < x < float("inf"), "more than 0"),
 )

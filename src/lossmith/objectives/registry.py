@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from lossmith.errors import InputError, did_you_mean
 from lossmith.models.build import build_model, has_weights
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.contrastive import ContrastiveObjective
 from lossmith.objectives.distill import DistillObjective
 from lossmith.objectives.infill import ROLES, FimObjective, cuts_in, room_for
 from lossmith.objectives.masked import MaskedObjective
@@ -72,6 +73,8 @@ class ObjectiveSpec:
     """Where `frame` and `roles` depend on options and context: returns the tokens of text in a block, further roles."""
     keeps_documents_apart: bool = True
     """Whether --document-mask can be asked of it."""
+    unit: str = "token"
+    """What its loss is nats per."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -154,6 +157,14 @@ def _replaced_token(vocabulary: Vocabulary, options: Options, seed: int) -> Repl
     return ReplacedTokenObjective(masked, options["generator_size"], options["discriminator_weight"])
 
 
+def _contrastive(vocabulary: Vocabulary, options: Options, seed: int) -> ContrastiveObjective:
+    cls_id, sep_id, pad_id = (_id(vocabulary, role) for role in ("cls", "sep", "pad"))
+    names = ("pooling", "temperature", "learn_temperature", "dropout", "mini_batch_size", "mlp_head")
+    chosen = {name: options[name] for name in names}
+    columns = len(options["pair_columns"] or ("text",))
+    return ContrastiveObjective(cls_id, sep_id, pad_id, columns, seed=seed, **chosen)
+
+
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
 _BERT_ROLES = ("pad", "cls", "sep", "mask")
 
@@ -215,6 +226,27 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             roles=_BERT_ROLES,
             frame=2,
             options=_MASK_OPTIONS | {"generator_size": 0.25, "discriminator_weight": 50.0},
+        ),
+        ObjectiveSpec(
+            "contrastive",
+            "find each text among others by another view of it, or by its pair (SimCSE)",
+            "encoder",
+            _contrastive,
+            roles=("pad", "cls", "sep"),
+            frame=2,
+            examples="sentences",
+            additive=False,
+            unit="pair",
+            options={
+                "sentence_split": "sentence",
+                "pair_columns": None,
+                "pooling": "mean",
+                "temperature": 0.05,
+                "learn_temperature": False,
+                "dropout": 0.1,
+                "mini_batch_size": None,
+                "mlp_head": False,
+            },
         ),
     )
 }

@@ -94,7 +94,7 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
     return Panel(
         "loss",
         "Loss",
-        "nats per token",
+        f"nats per {run.config.get('unit') or 'token'}",
         tuple(lines),
         tuple(_references(baselines, shown)),
         tuple(int(s) for c in (train, evals) if c for s in c.step[~np.isfinite(c.value)]),

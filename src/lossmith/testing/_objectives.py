@@ -21,8 +21,8 @@ from lossmith.testing._seq2seq import (
 )
 
 Example = dict[str, np.ndarray]
-OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents")
-BY_PART = ("leak", "future", "documents")  # of a mixture
+OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents", "rows")
+BY_PART = ("leak", "future", "documents", "rows")  # of a mixture
 
 
 def check_objective(
@@ -39,9 +39,11 @@ def check_objective(
     stands both in the input and in the labels, and other labels move no encoder state; future: labels from a place on
     move no decoder state up to that place, at which they are predicted.
     documents: (examples with "documents") another first document moves no hidden state of those after it.
-    A law that says nothing about a batch (no documents, no labels moved by one) is passed over. The model is put into
+    rows: (where attention_mask is [B, T]) other tokens in padding, or in another row, move no hidden state of a row.
+    A law that says nothing about a batch (no documents, no labels moved by one) is passed over, and split where the
+    objective says `additive = False`. The model is put into
     evaluation mode meanwhile. `examples`: at least two, all of one length; they carry "index" where what is drawn
-    depends on it. Of a mixture the last three laws are asserted of each part.
+    depends on it. Of a mixture the last four laws are asserted of each part.
     Errors: ObjectiveError (an AssertionError); InputError for an unknown law.
 
     >>> from lossmith.objectives import CausalObjective
@@ -90,6 +92,8 @@ def _repeatable(objective: Any, model: Any, examples: list[Example], seed: int) 
 
 
 def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    if not getattr(objective, "additive", True):
+        return  # a part has fewer to be told apart from
     if "index" not in examples[0] and "rows" in _batch(objective, examples, seed):
         return  # what is drawn depends on the examples before it: the parts are other batches
     whole = _values(objective, model, _batch(objective, examples, seed))
@@ -100,6 +104,8 @@ def _split(objective: Any, model: Any, examples: list[Example], seed: int) -> No
 
 def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if "labels" not in batch:
+        return
     if paired(model):
         check_encoder_leak(objective, model, examples, batch)
         return
@@ -124,6 +130,8 @@ def _leak(objective: Any, model: Any, examples: list[Example], seed: int) -> Non
 
 def _future(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
     batch = _batch(objective, examples, seed)
+    if "labels" not in batch:
+        return
     if paired(model):
         check_decoder_future(objective, model, batch)
         return
@@ -160,6 +168,26 @@ def _named_documents(objective: Any, model: Any, batch: dict[str, Tensor]) -> No
     other = batch | {"input_ids": torch.where(first, (ids + 1) % model.config.vocab_size, ids)}
     before, after = (_states(objective, model, each)[~first] for each in (batch, other))
     unmoved("documents", "with another first document, the states of those after it", before, after)
+
+
+def _rows(objective: Any, model: Any, examples: list[Example], seed: int) -> None:
+    """The last rows that the body computes are watched: what is encoded in parts shows its last part."""
+    batch = _batch(objective, examples, seed)
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
+    if mask is None or mask.shape != ids.shape:
+        return
+    other = (ids + 1) % model.config.vocab_size
+    cases = {
+        "padding": torch.where(mask == 0, other, ids),
+        "another row": torch.cat([torch.where(mask == 1, other, ids)[:1], ids[1:]]),
+    }
+    before = _states(objective, model, batch)
+    kept = min(len(before), len(ids) - 1)
+    seen = mask[-kept:, :, None]
+    for what, changed in cases.items():
+        after = _states(objective, model, batch | {"input_ids": changed})
+        what = f"with other tokens in {what}, the states of a row's own tokens"
+        unmoved("rows", what, before[-kept:] * seen, after[-kept:] * seen)
 
 
 def _changed(ids: Tensor, places: slice, model: Any) -> Tensor:
@@ -199,4 +227,5 @@ _LAWS = {
     "leak": _leak,
     "future": _future,
     "documents": _documents,
+    "rows": _rows,
 }

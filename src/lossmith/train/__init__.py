@@ -46,8 +46,8 @@ def train(*inputs: str | Path, json_lines: bool = False, **options: Any) -> Trai
 
 def _run(config: Any, json_lines: bool) -> TrainedRun:
     from lossmith.train.handle import load_run
+    from lossmith.train.pretraining import run_training
     from lossmith.train.reporter import make_reporter
-    from lossmith.train.session import run_training
 
     return load_run(run_training(config, [make_reporter(json_lines=json_lines)]))
 

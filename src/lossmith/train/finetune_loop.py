@@ -31,8 +31,8 @@ QUICK = Resampling(samples=100)  # during training nobody looks at the intervals
 class FinetuneTrainer(Trainer):
     """The step over labelled rows: tokens are counted without padding, and a batch is described by its rows."""
 
-    def tokens_read(self) -> int:
-        """Return how many tokens all ranks read in the step that was just done."""
+    def tokens_in(self, batches: Any) -> int:
+        """Return how many tokens all ranks read in the step that was just done, without padding."""
         size = self.blocks_done(1)
         return int(self.store.tokens(self.done * size, (self.done + 1) * size))
 

@@ -43,4 +43,5 @@ class Job:
             "baselines": record["baselines"],
             "example": record["example"],
             "objective": str(record["config"]["objective"]),
+            "unit": record["unit"],
         }

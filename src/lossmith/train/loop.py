@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lossmith.evaluate import Evaluation, evaluate, sample
 from lossmith.evaluate.sampling import complete
 from lossmith.objectives import CausalObjective, names_of
 from lossmith.objectives.preview import shown
-from lossmith.objectives.scoring import Scores, alike, score, tokens_in
+from lossmith.objectives.scoring import Scores, score
 from lossmith.train.checkpoint import load_checkpoint, prune, save_checkpoint, save_weights
 from lossmith.train.config import settled
 from lossmith.train.folder import RunFolder
@@ -179,8 +180,8 @@ class Loop:
         scores = score(trainer.model, trainer.objective, share, names, world.sum)
         if not names or not scores.tokens:
             raise DataError(
-                "nothing to evaluate: the validation text is too short to hide a token of it; give a longer text, a "
-                "larger --validation-fraction or an --eval-file"
+                "nothing to evaluate: the validation text is too short to hold anything to be guessed; give a longer "
+                "text, a larger --validation-fraction or an --eval-file"
             )
         return scores
 
@@ -195,7 +196,7 @@ class Loop:
         """Yield the validation text in batches, in order, the same ones every time."""
         trainer, rng = self.trainer, np.random.default_rng(0)
         size = max(1, EVAL_TOKENS // settled(self.config.block_size))
-        for group in alike(self.task.held_out(trainer.store, limit), size, tokens_in):
+        for group in self.task.held_out_groups(trainer.store, limit, size):
             batch = trainer.objective.batch(group, rng)
             yield {key: value.to(self.world.device) for key, value in batch.items()}
 
@@ -232,8 +233,8 @@ class Loop:
         What is hidden is what an evaluation hides. None where an objective has nothing to show.
         """
         trainer, length = self.trainer, settled(self.config.sample_tokens)
-        example = next(iter(self.task.held_out(trainer.store, None)))
-        batch = trainer.objective.batch([example], np.random.default_rng(0))
+        examples = islice(self.task.held_out(trainer.store, None), getattr(trainer.objective, "shows", 1))
+        batch = trainer.objective.batch(list(examples), np.random.default_rng(0))
         return shown(trainer.model, trainer.objective, batch, self.task.tokenizer, length)
 
     def write(self, name: str, row: dict[str, Any]) -> None:

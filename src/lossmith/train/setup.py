@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
-from lossmith.data import Blocks, Pairs, Tokenizer, TokenStore, pair, windows
+from lossmith.data import Blocks, Pairs, Sentences, Tokenizer, TokenStore, held_out_texts, pair, windows
 from lossmith.errors import DataError, InputError
 from lossmith.models import bodies, build_model, check_causal, encode_decode, loss_path, rows_path, seq2seq_path
 from lossmith.models.build import has_weights
 from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, spec_named
+from lossmith.objectives.scoring import alike, tokens_in
 from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
 
-EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs}
+EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs, "sentences": Sentences}
 """What the examples of an objective are, by its spec's `examples`."""
 
 
@@ -35,6 +38,7 @@ class Task:
     document_mask: bool = False
     new_tokens: int = 0
     """Tokens that the objective added to the tokenizer: weights to continue from do not know them."""
+    batch_size: int = 1
 
     @property
     def judged_by(self) -> Objective:
@@ -43,6 +47,9 @@ class Task:
 
     def held_out(self, store: TokenStore, limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield the windows of the validation text in order, each with its place."""
+        if self.spec.examples == "sentences":
+            yield from held_out_texts(store.validation, self.window + 1, limit)
+            return
         found = windows(store.validation, self.window, limit=limit, document_mask=self.document_mask)
         for place, example in enumerate(found):
             numbered: dict[str, Any] = example | {"index": np.int64(place)}
@@ -50,10 +57,46 @@ class Task:
             pairs = self.spec.examples == "pairs"
             yield pair(store.validation, numbered, start, (0, place)) if pairs else numbered
 
+    def held_out_groups(self, store: TokenStore, limit: int | None, size: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield the validation examples in batches: of one length, or of as many texts as in training.
+
+        A last batch with fewer texts is left out where there are others: it would have fewer negatives.
+        """
+        if self.spec.additive:
+            yield from alike(self.held_out(store, limit), size, tokens_in)
+            return
+        found, number = self.held_out(store, limit), 0
+        while group := list(islice(found, self.batch_size)):
+            if len(group) == self.batch_size or (number == 0 and len(group) > 1):
+                yield group
+            number += 1
+
+    @property
+    def chance(self) -> tuple[float, str]:
+        """The loss of knowing nothing, in nats, and what it is: ln V, or the logarithm of how many are compared."""
+        if self.spec.additive:
+            return math.log(self.tokenizer.vocab_size), "ln V"
+        compared = self.batch_size * max(1, getattr(self.objective, "columns", 1) - 1)
+        return math.log(compared), f"ln {compared:,}"
+
+    def notes(self) -> list[str]:
+        """Say what a reader should know of the objective and of the examples."""
+        said = [self.objective.announces] if hasattr(self.objective, "announces") else []
+        if not isinstance(self.blocks, Sentences):
+            return said
+        texts, longer = self.blocks.texts, self.blocks.longer
+        cut = f"{longer:,} are longer than the context of {self.window + 3} tokens and are cut to it"
+        return [*said, f"{texts:,} training texts; {cut if longer else 'none is longer than the context'}"]
+
     def comparable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
         if self.spec.causal:
             return rows
+        if not self.spec.additive:
+            nats, label = self.chance
+            definition = "the partner guessed at random among those that it is compared with"
+            own = {"bits_per_byte": None, "definition": definition}
+            return [{"name": "chance", "label": f"{label}: any of them", "nats_per_token": nats, **own}]
         known = [row for row in rows if row["name"] in ("uniform", "unigram")]
         if self.spec.architecture == "seq2seq":
             return [self._per_target(row) for row in known]
@@ -81,14 +124,19 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
     if window < 1:
         raise InputError(f"--block-size must be at least {frame + 2} for --objective {spec.name}; got {context}")
     if not (spec.keeps_documents_apart and spec.examples == "blocks") and config.document_mask:
-        why = "compares them" if spec.examples == "pairs" else "writes from all of a block"
+        why = "writes from all of a block" if spec.examples == "blocks" else "compares them"
         raise InputError(f"--document-mask keeps documents apart, and --objective {spec.name} {why}: leave it out")
     _check_whole(config, spec)
     _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, options, seed)
-    added = tokenizer.vocab_size - store.tokenizer.vocab_size
-    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added)
+    added, size = tokenizer.vocab_size - store.tokenizer.vocab_size, settled(config.per_device_train_batch_size)
+    if not spec.additive and not 2 <= size <= len(blocks):
+        raise InputError(
+            f"--per-device-train-batch-size must be between 2 and the {len(blocks):,} examples there are: each is told "
+            f"apart from the others of its batch; got {size}"
+        )
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added, size)
 
 
 def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
@@ -167,4 +215,6 @@ def path_of_loss(task: Task, model: Any) -> str:
         return seq2seq_path(model)
     if task.spec.architecture == "replaced_token":
         return "one logit a token"
+    if task.spec.architecture == "encoder":
+        return "pooled hidden states"
     return loss_path(model) if task.spec.causal else rows_path(model)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossmith.data import Sentences
 from lossmith.errors import NonFiniteError
 from lossmith.objectives import Objective, own_tensors, weighted
 from lossmith.train.config import TrainConfig, settled
@@ -120,7 +121,7 @@ class Trainer:
         self.guard(step, values, nats, grad_norm)
         self.optimizers.step(self.rate_factor(step))
         self.optimizers.zero_grad()
-        self.count(nats, counts, grad_norm, time.perf_counter() - start)
+        self.count(nats, counts, grad_norm, self.tokens_in(batches), time.perf_counter() - start)
         return stopping
 
     def first_block(self, step: int, part: int) -> int:
@@ -202,20 +203,24 @@ class Trainer:
             decay_fraction=settled(self.config.decay_fraction),
         )
 
-    def count(self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, seconds: float) -> None:
+    def tokens_in(self, batches: list[Batch]) -> int:
+        """Return the tokens of a step, all ranks' together: blocks are full, and padding is no token."""
+        if isinstance(self.blocks, Sentences):
+            own = torch.stack([batch["attention_mask"].sum(dtype=torch.float64) for batch in batches]).sum()
+            return int(self.world.sum(own))
+        assert isinstance(self.config, TrainConfig)
+        return self.blocks_done(1) * settled(self.config.block_size)
+
+    def count(
+        self, nats: dict[str, float], counts: dict[str, Tensor], grad_norm: float, read: int, seconds: float
+    ) -> None:
         """Remember what the step did."""
         known = {name: float(count) for name, count in counts.items()}
-        read = self.tokens_read()
         self.last = Sums()
         for sums in (self.last, self.window, self.epoch):
             sums.add(nats, known, grad_norm, read, seconds)
         self.tokens += read
         self.seconds += seconds
-
-    def tokens_read(self) -> int:
-        """Return how many tokens all ranks read in the step that was just done."""
-        assert isinstance(self.config, TrainConfig)
-        return self.blocks_done(1) * settled(self.config.block_size)
 
 
 def _nonzero(count: Tensor) -> Tensor:

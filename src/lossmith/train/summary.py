@@ -23,10 +23,11 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     console.print()
     console.print(comparison(result))
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
+    unit = result.get("unit", "token")
     console.print(
-        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/token"
+        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/{unit}"
         f" · perplexity {result['eval_perplexity']:.2f}{bits}"
-        f" ({result['eval_tokens']:,} tokens, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
+        f" ({result['eval_tokens']:,} {unit}s, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     for finding in result["findings"]:
         style = {"error": "bold red", "warning": "yellow"}.get(finding["severity"], "dim")
@@ -41,9 +42,9 @@ def comparison(result: dict[str, Any]) -> Table:
     ours = {"label": "this model", "nats_per_token": result["eval_loss"], "bits_per_byte": result["eval_bpb"]}
     table = Table(title="what the number means (on the validation text)", title_justify="left", box=None)
     table.add_column("")
-    table.add_column("nats/token", justify="right")
+    table.add_column(f"nats/{result.get('unit', 'token')}", justify="right")
     table.add_column("bits/byte", justify="right")
-    for row in sorted([*result["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or 0)):
+    for row in sorted([*result["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or row["nats_per_token"])):
         style = "bold green" if row is ours else ""
         table.add_row(row["label"], number(row["nats_per_token"]), number(row["bits_per_byte"]), style=style)
     return table
