@@ -105,6 +105,7 @@ def bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _as_json(found: Compressed, output: Path, others: dict[str, int], model: Path) -> dict[str, Any]:
+    from lossmith.models.folder import find_model, model_bytes
     from lossmith.runs import json_number
 
     return {
@@ -117,22 +118,16 @@ def _as_json(found: Compressed, output: Path, others: dict[str, int], model: Pat
         "bytes_kept": found.raw,
         "jobs": found.streams,
         "price_of_jobs_bytes": found.price,
-        "model_bytes": weight_bytes(model),
+        "model_bytes": model_bytes(find_model(model)),
         "others": others,
     }
-
-
-def weight_bytes(model: Path) -> int:
-    """Return the size of the files that hold a model's weights and its tokenizer, in bytes."""
-    from lossmith.evaluate.surprise_model import model_folder
-
-    kinds = ("*.safetensors", "pytorch_model*.bin", "tokenizer.json", "lossmith_tokenizer.json", "config.json")
-    return sum(path.stat().st_size for kind in kinds for path in model_folder(model).glob(kind))
 
 
 def _show(found: Compressed, output: Path, others: dict[str, int], model: Path) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from lossmith.models.folder import find_model, model_bytes
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -140,7 +135,7 @@ def _show(found: Compressed, output: Path, others: dict[str, int], model: Path) 
         table.add_column(column, justify="left" if column == "what" else "right")
     ours = f"lossmith, {model.name}"
     rows = {**others, "the model's loss": found.loss_bits / 8, ours: len(found.data)}
-    rows |= {f"{ours}, with the model": len(found.data) + weight_bytes(model)}
+    rows |= {f"{ours}, with the model": len(found.data) + model_bytes(find_model(model))}
     for name, size in rows.items():
         part = (f"{8 * size / found.original:.3f}", f"{size / found.original:.1%}") if found.original else ("—", "—")
         table.add_row(name, f"{size:,.0f}", *part, style="bold" if name == ours else None)

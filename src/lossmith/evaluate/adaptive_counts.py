@@ -20,7 +20,7 @@ def unigram_nats(counts: NDArray[Any]) -> float:
     >>> math.isclose(unigram_nats(np.array([2, 0])), math.log(2 / 1) + math.log(3 / 2))
     True
     """
-    from scipy.special import gammaln
+    from scipy.special import gammaln  # type: ignore[import-untyped]
 
     counts = np.asarray(counts, np.float64)
     return float(gammaln(counts.sum() + len(counts)) - gammaln(len(counts)) - gammaln(counts + 1).sum())
@@ -34,7 +34,7 @@ def bigram_nats(tokens: NDArray[Any], vocab: int) -> float:
     a token for the first time. Source: Witten & Bell 1991, https://doi.org/10.1109/18.87000 (method C).
 
     >>> round(bigram_nats(np.array([0, 1, 0, 1, 0, 1]), 2), 3)
-    2.945
+    3.341
     """
     tokens = np.asarray(tokens, np.int64)
     unigram = (_seen_before(tokens) + 1) / (np.arange(len(tokens)) + vocab)

@@ -1,13 +1,12 @@
-"""What a model's bits per byte are worth: counts and compressors on the same text, also given what it was trained on,
-and the model's own size counted.
-"""
+"""What bits per byte are worth: beside counts and compressors, also given the training text, and with the model sent."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,17 @@ from lossmith.data.encoding import safe_cut
 from lossmith.evaluate.adaptive_counts import bigram_nats, unigram_nats
 from lossmith.evaluate.baselines import count_pairs
 from lossmith.evaluate.compress_rivals import Progress, available, rivals
+from lossmith.evaluate.outcome import Outcome, Worth, Yardstick
 from lossmith.evaluate.training_text import Known
+from lossmith.models.folder import model_bytes
+
+if TYPE_CHECKING:
+    from lossmith.evaluate.opening import CausalModel
 
 COMPRESS_AT_MOST = 16 * 2**20
 SLOW = ("xz", "brotli")  # not run where there is more than this to read before, which would take minutes …
 SLOW_AT_MOST = 8 * 2**20  # … and PPMd is ahead of them anyway
-_PAIRS = 1 << 22  # tokens whose pairs are counted on the way: 32 bytes each in memory
+_PAIRS = 1 << 20  # tokens whose pairs are counted on the way: three seconds, and 60 MB
 
 
 @dataclass(frozen=True)
@@ -34,42 +38,58 @@ class Rate:
     bits_per_byte: float
     given: bool = False
 
+    def figures(self, bytes_per_token: float) -> dict[str, float]:
+        """Return the rate as figures of an evaluation: nats per token of the model, and bits per byte."""
+        return {"loss": self.bits_per_byte * math.log(2) * bytes_per_token, "bits_per_byte": self.bits_per_byte}
 
-@dataclass(frozen=True)
-class Worth:
-    """Hold what a model is worth on a text beside its rivals, and with its own size counted.
 
-    compressed: bytes of the text that the rivals had; given: bytes they could read first, of `given_of`, from
-    `given_from`. with_model: bits per byte where the model (model_bytes on disk) is sent too. `pays_after`: bytes of
-    such text from which on model and code are smaller than the best rival that was given nothing; None: never.
+def add_worth(outcome: Outcome, given: CausalModel, data: bytes, known: Known | None, progress: Any = None) -> None:
+    """Add to the outcome of a causal model what counts and compressors make of the beginning of the text, `data`.
+
+    `known`: the training text, which they may also read first. Notes say how much of each was taken.
     """
+    counts = outcome.counts
+    found = rates(given.tokenizer, data, known, progress)
+    outcome.yardsticks += [
+        Yardstick(rate.name, rate.label, rate.figures(counts["bytes"] / counts["tokens"])) for rate in found
+    ]
+    alone, told = best(found, given=False), best(found, given=True)
+    assert alone is not None, "a text always has its pairs counted"
+    outcome.worth = Worth(
+        outcome["bits_per_byte"],
+        counts["bytes"],
+        len(data),
+        model_bytes(Path(given.name)),
+        alone.name,
+        alone.bits_per_byte,
+    )
+    if known is not None and told is not None:
+        outcome.worth = replace(
+            outcome.worth,
+            given=len(known.data),
+            given_of=known.total,
+            given_from=known.source,
+            rival_given=told.name,
+            rival_given_bits_per_byte=told.bits_per_byte,
+        )
+    outcome.notes += _notes(data, known, counts["bytes"])
 
-    bits_per_byte: float
-    text_bytes: int
-    compressed: int
-    model_bytes: int
-    given: int
-    given_of: int
-    given_from: str | None
-    rival: str
-    rival_bits_per_byte: float
-    rival_given: str | None
-    rival_given_bits_per_byte: float | None
 
-    @property
-    def with_model(self) -> float:
-        """Bits per byte of this text with the model's bytes counted."""
-        return self.bits_per_byte + 8 * self.model_bytes / self.text_bytes
+def _notes(data: bytes, known: Known | None, n_bytes: int) -> Iterator[str]:
+    if len(data) < n_bytes:
+        yield f"compressors had the first {_mib(len(data))} of the {_mib(n_bytes)} of text, the model all of it"
+    if known is None:
+        return
+    if len(known.data) < known.total:
+        yield f"given: the last {_mib(len(known.data))} of {known.source} ({_mib(known.total)})"
+    if len(known.data) > SLOW_AT_MOST:
+        yield f"{' and '.join(SLOW)} were given nothing: above {_mib(SLOW_AT_MOST)} they take minutes, and PPMd is ahead"
+    if data[:4096] in known.data:
+        yield "the text given to compressors contains the text evaluated: what they make of it then is copying"
 
-    @property
-    def pays_after(self) -> int | None:
-        """Bytes of text at which 8·model_bytes / bytes is what the model saves against the best rival."""
-        saved = self.rival_bits_per_byte - self.bits_per_byte
-        return math.ceil(8 * self.model_bytes / saved) if saved > 0 else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields, and what follows from them."""
-        return {**asdict(self), "bits_per_byte_with_model": self.with_model, "pays_after": self.pays_after}
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def rates(tokenizer: Tokenizer, data: bytes, known: Known | None, progress: Progress | None = None) -> list[Rate]:

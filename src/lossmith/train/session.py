@@ -18,11 +18,12 @@ from lossmith.diagnosis.report import findings_of
 from lossmith.errors import DataError, LossmithError, NonFiniteError
 from lossmith.evaluate import Evaluation, baselines, write_report
 from lossmith.evaluate.sampling import encode_context
+from lossmith.models.folder import newest_complete, step_of
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives.scoring import Scores
 from lossmith.pictures.text import program
 from lossmith.runs import read_run
-from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, save_weights, step_of
+from lossmith.train.checkpoint import forget_after, prune, published, save_weights
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import World, world
 from lossmith.train.findings import FindingsReporter
