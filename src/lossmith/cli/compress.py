@@ -40,6 +40,7 @@ class Args:
 
 def run(args: Args) -> None:
     """Compress, decode again, compare, write, and print the size beside that of other compressors."""
+    from lossmith.cli._write import write_whole
     from lossmith.evaluate.compress import compress
     from lossmith.evaluate.compress_rivals import rivals
     from lossmith.evaluate.surprise_model import open_scorer
@@ -71,22 +72,6 @@ def check_output(path: Path) -> None:
     """Raise InputError, before the work, where a file cannot be written there."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"-o must be a file in a folder that exists; got {str(path)!r}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once, or not at all: beside it, to the disk, renamed."""
-    import os
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
