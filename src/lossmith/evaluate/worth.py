@@ -1,4 +1,4 @@
-"""What bits per byte are worth: beside counts and compressors, also given the training text, and with the model sent."""
+"""What bits per byte are worth: beside counts and compressors, given the training text too, with the model sent."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _notes(data: bytes, known: Known | None, n_bytes: int) -> Iterator[str]:
     if len(known.data) < known.total:
         yield f"given: the last {_mib(len(known.data))} of {known.source} ({_mib(known.total)})"
     if len(known.data) > SLOW_AT_MOST:
-        yield f"{' and '.join(SLOW)} were given nothing: above {_mib(SLOW_AT_MOST)} they take minutes, and PPMd is ahead"
+        yield f"{' and '.join(SLOW)} were given nothing: they take minutes above {_mib(SLOW_AT_MOST)}, and PPMd is ahead"
     if data[:4096] in known.data:
         yield "the text given to compressors contains the text evaluated: what they make of it then is copying"
 
