@@ -83,7 +83,7 @@ def test_two_runs_race_over_the_same_amount_of_text(tmp_path: Path) -> None:
     assert found.ours.tokens == found.other.tokens == 1500
     assert found.ours.nats == pytest.approx(1000 * 5.0 + 500 * 4.0)
     assert found.other.nats == pytest.approx(500 * 5.5 + 1000 * 4.4)
-    assert found.difference == pytest.approx(100 / math.log(2) / 8)
+    assert found.difference == pytest.approx(-150 / math.log(2) / 8)
     assert found.same_text
     assert not race(long, write(tmp_path / "more", [(10, 5.0)], tokens=6000)).same_text
     assert found.to_json()["difference_bytes"] == found.difference

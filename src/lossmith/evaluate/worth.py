@@ -83,7 +83,8 @@ def _notes(data: bytes, known: Known | None, n_bytes: int) -> Iterator[str]:
     if len(known.data) < known.total:
         yield f"given: the last {_mib(len(known.data))} of {known.source} ({_mib(known.total)})"
     if len(known.data) > SLOW_AT_MOST:
-        yield f"{' and '.join(SLOW)} were given nothing: they take minutes above {_mib(SLOW_AT_MOST)}, and PPMd is ahead"
+        slow = " and ".join(SLOW)
+        yield f"{slow} were given nothing: above {_mib(SLOW_AT_MOST)} they take minutes, and PPMd is ahead of them"
     if data[:4096] in known.data:
         yield "the text given to compressors contains the text evaluated: what they make of it then is copying"
 
