@@ -14,10 +14,10 @@ from typing import Any
 
 from rows import keep
 
-from lossmith.cli.compress import weight_bytes
 from lossmith.evaluate.compress import compress, decompress
 from lossmith.evaluate.compress_rivals import rivals
 from lossmith.evaluate.surprise_model import open_scorer
+from lossmith.models.folder import find_model, model_bytes
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
         "compressed": len(packed.data),
         "loss_bytes": packed.loss_bits / 8,
         "bits_per_byte": packed.bits_per_byte,
-        "with_model": len(packed.data) + weight_bytes(options.model),
+        "with_model": len(packed.data) + model_bytes(find_model(options.model)),
         "jobs": packed.streams,
         "price_of_jobs_bytes": packed.price,
         "others": rivals(data),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lossmith import cli
+from lossmith.cli._write import write_whole
 from lossmith.data import Tokenizer
 
 
@@ -45,7 +46,7 @@ def test_another_process_with_other_threads_brings_it_back(folder: Path, tmp_pat
         told = json.loads(done.stdout)
         assert told["bytes"] == (tmp_path / "c").stat().st_size
         assert told["original_bytes"] == len(data)
-        assert set(told["others"]) >= {"gzip -9", "xz -9", "zstd -19"}
+        assert set(told["others"]) >= {"gzip -9", "xz -9e", "zstd -19"}
         done = lossmith("decompress", tmp_path / "c", "--model", folder, "-o", tmp_path / "out", threads=back)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "out").read_bytes() == data
@@ -73,7 +74,7 @@ def test_the_table_and_the_default_names(folder: Path, tmp_path: Path, capsys: p
     assert "decoded and compared" in out
     for said in (
         "gzip -9",
-        "xz -9, given",
+        "xz -9e, given",
         "the model's loss",
         "with the model",
         "2 jobs cost",
@@ -98,6 +99,47 @@ def test_a_kill_leaves_nothing_that_looks_finished(folder: Path, tmp_path: Path)
     assert (tmp_path / "in.lsz").read_bytes() == b"the file of yesterday"
     # and where the kill falls into the writing, only the name of a temporary file is left
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".lsz"] == ["in.lsz"]
+
+
+KILLED_IN_THE_WRITING = """
+import os, sys
+from lossmith import cli
+from lossmith.cli._write import write_whole
+os.fsync = lambda descriptor: os.kill(os.getpid(), 9)  # the temporary file is there, and has no name yet
+cli.run(sys.argv[1:])
+"""
+
+
+def test_after_a_kill_in_the_writing_a_later_run_clears_up_and_works(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a [1].txt").write_bytes("何も 中 plain\r\n".encode() * 9)
+    packed, restored, model = tmp_path / "a.lsz", tmp_path / "out", ["--model", str(folder)]
+    compress = ["compress", str(tmp_path / "a [1].txt"), *model, "-o", str(packed)]
+    decompress = ["decompress", str(packed), *model, "-o", str(restored)]
+    for command, output in ((compress, packed), (decompress, restored)):
+        killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_WRITING, *command], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert not output.exists()
+        assert len(list(tmp_path.glob(".*.tmp"))) == 1
+        assert cli.run(command) == 0
+        assert not list(tmp_path.glob(".*.tmp"))
+    assert restored.read_bytes() == (tmp_path / "a [1].txt").read_bytes()
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        theirs = tmp_path / f".out.{sleeper.pid}.tmp"
+        others = [theirs, tmp_path / ".out.more.tmp", tmp_path / ".outer.999999999.tmp", tmp_path / ".out.1.tmp"]
+        for path in others:
+            path.write_bytes(b"x")
+        write_whole(tmp_path / "out", b"data")
+        assert all(path.exists() for path in others)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    write_whole(tmp_path / "out", b"data")
+    assert not theirs.exists()
+    assert (tmp_path / "out").read_bytes() == b"data"
 
 
 def test_nothing_is_written_where_anything_is_wrong(

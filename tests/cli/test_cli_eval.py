@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +60,11 @@ def test_a_run_is_measured_and_compared(desk: Path, capsys: pytest.CaptureFixtur
     assert told["unit"] == "documents"
     assert told["counts"]["documents"] == told["examples"] == 17
     assert told["counts"]["context"] == 16
-    assert {row["name"] for row in told["baselines"]} == {"uniform", "unigram", "gzip", "xz", "zstd"}
+    names = [row["name"] for row in told["baselines"]]
+    assert names[:6] == ["uniform", "unigram", "bigram", "gzip", "xz", "zstd"]
+    assert {"unigram_given", "bigram_given", "gzip_given", "xz_given", "zstd_given"} <= set(names)
+    assert told["worth"]["given_from"] == "the run's training text"
+    assert told["worth"]["given"] == told["worth"]["given_of"] < 50_000
     row = told["differences"][0]
     assert row["name"] == "bits_per_byte"
     assert row["difference"] == pytest.approx(row["ours"] - row["other"])
@@ -79,6 +85,64 @@ def test_tables_say_what_json_says(desk: Path, capsys: pytest.CaptureFixture[str
     assert "scored in windows, every token once" in " ".join(out.split())
     _, out, _ = call(capsys, desk / "long", desk / "text.txt")
     assert "is what this run was trained on" in " ".join(out.split())
+
+
+def test_the_model_is_counted_and_rivals_can_be_left_out(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = (desk / "long" / "model", desk / "new.jsonl", "--text-field", "text")
+    told = found(capsys, *options, "--given", desk / "new.jsonl", "--max-examples", 3)["worth"]
+    assert told["given_from"] == str(desk / "new.jsonl")
+    assert told["compressed"] == told["text_bytes"] >= 900
+    size = sum((desk / "long" / "model" / name).stat().st_size for name in (
+        "model.safetensors", "config.json", "tokenizer.json", "lossmith_tokenizer.json"))  # fmt: skip
+    assert told["model_bytes"] == size
+    assert told["bits_per_byte_with_model"] == pytest.approx(told["bits_per_byte"] + 8 * size / told["text_bytes"])
+    plain = found(capsys, *options, "--no-rivals")
+    assert plain["worth"] is None
+    assert [row["name"] for row in plain["baselines"]] == ["uniform", "unigram"]
+    code, out, _ = call(capsys, *options)
+    assert code == 0
+    out = " ".join(out.split())
+    for text in ("bytes counted:", "pays for itself", "larger than", "given the training text"):
+        assert text in out
+
+
+def test_standard_input_is_read_once_for_all(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = "to be, 或不存在\r\n".encode() * 40
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    told = found(capsys, desk / "long", "-", "--compare", desk / "short")
+    (desk / "same.txt").write_bytes(data)
+    same = found(capsys, desk / "long", desk / "same.txt", "--compare", desk / "short")
+    assert told["data"] == ["-"]
+    assert told["counts"] == same["counts"]
+    assert told["counts"]["bytes"] == len(data)
+    assert value(told, "bits_per_byte") == value(same, "bits_per_byte")
+
+
+def test_code_length_of_one_run_and_of_two(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "code_length.json").read_text("utf-8"))
+    code, out, _ = call(capsys, desk / "long", "--as-code-length", "--json")
+    assert code == 0
+    told = json.loads(out)
+    jsonschema.validate(told, schema)
+    rows = [json.loads(line) for line in (desk / "long" / "metrics.jsonl").read_text().splitlines()]
+    logged = [(row["tokens"], row["loss"]) for row in rows if "loss" in row]
+    before = [0] + [tokens for tokens, _ in logged[:-1]]
+    nats = sum((tokens - start) * loss for (tokens, loss), start in zip(logged, before, strict=True))
+    assert told["code_length"]["nats"] == pytest.approx(nats)
+    code, out, _ = call(capsys, desk / "long", "--as-code-length", "--compare", desk / "short", "--json")
+    race = json.loads(out)["race"]
+    jsonschema.validate(json.loads(out), schema)
+    assert race["same_text"] is True
+    assert race["ours"]["text_bytes"] == race["other"]["text_bytes"] == 2 * 4 * 16  # what the short one has sent
+    # the same first two steps; the long one has logged the first alone, and the second in the mean of ten
+    assert race["difference_bytes"] == pytest.approx((race["ours"]["nats"] - race["other"]["nats"]) / math.log(2) / 8)
+    code, out, _ = call(capsys, desk / "long", "--as-code-length", "--compare", desk / "short")
+    out = " ".join(out.split())
+    assert code == 0
+    assert "would have sent it shorter, by" in out
+    assert "weights are not sent" in out
 
 
 def test_predictions_with_pictures(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +208,11 @@ def test_a_causal_model_also_gives_embeddings(desk: Path, tmp_path: Path, capsys
         (("lung", "text.txt"), "lung does not exist"),
         (("long", "txt.txt"), "no such file, folder or corpus: 'txt.txt'"),
         (("long", "new.jsonl", "--text-field", "txt"), "has no column 'txt' (--text-field); it has id, text."),
-        (("long", "-"), "for standard input write a file"),
+        (("long", "new.jsonl", "--text-field=text", "--given", "-"), "--given reads files"),
+        (("long", "new.jsonl", "--given", "text.txt", "--no-rivals"), "--given is for the compressors"),
+        (("long", "text.txt", "--as-code-length"), "without DATA; got long text.txt"),
+        (("new.jsonl", "--as-code-length"), "expected the folder of a run of lossmith train"),
+        (("long", "--as-code-length", "--compare", "nowhere"), "expected the folder of a run of lossmith train"),
         (("long", "a.csv", "--predictions", "a.csv"), "with --predictions there is no MODEL"),
         (("--predictions", "a.csv"), "--predictions needs --task classification"),
         (("long", "a.csv", "--task", "generation"), "give --predictions FILE"),

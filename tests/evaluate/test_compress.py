@@ -15,6 +15,7 @@ from lossmith.data import Tokenizer
 from lossmith.errors import DataError, InputError, NonFiniteError, RunError
 from lossmith.evaluate import _coder
 from lossmith.evaluate._coder import Decoder, Encoder, softmax
+from lossmith.evaluate._coder_streams import Streams, code_streams, wide
 from lossmith.evaluate.compress import compress, decompress
 from lossmith.evaluate.compress_format import model_print, unpack
 from lossmith.evaluate.compress_rivals import rivals
@@ -78,6 +79,25 @@ def test_the_price_of_jobs_is_what_they_cost(trained: Scorer, english: str) -> N
     assert one.price is None
     assert many.price == pytest.approx(len(many.data) - len(one.data), abs=4)
     assert decompress(many.data, trained) == data
+
+
+def test_every_stream_is_the_same_alone_as_beside_others(trained: Scorer, english: str) -> None:
+    """Another batch size in decoding than in encoding."""
+    packed = unpack(compress(english[30_000:30_300].encode(), trained, jobs=5).data)
+    model, found = wide(trained.model), []
+    for (exceptions, code), length in zip(packed.streams, packed.lengths(), strict=True):
+        alone = Streams(model, packed.context, packed.stride)
+        decoder = Decoder(code, list(exceptions))
+        found += code_streams(alone, [decoder], trained.start_id, [length], None, lambda more: None)[0]
+    assert bytes(found) == english[30_000:30_300].encode()
+
+
+@SLOW
+@given(st.binary(max_size=2) | st.sampled_from([b"\0" * 400, b"ab" * 200, "\U0001f600".encode() * 60, b"\xff" * 300]))
+def test_long_runs_and_next_to_nothing_come_back(trained: Scorer, data: bytes) -> None:
+    packed = compress(data, trained)
+    assert decompress(packed.data, trained) == data
+    assert len(packed.data) <= len(data) + 64
 
 
 def test_threads_do_not_matter(trained: Scorer, english: str) -> None:
@@ -222,5 +242,5 @@ def test_a_later_format_is_named(small: bytes, trained: Scorer) -> None:
 def test_given_a_text_rivals_learn_from_it(english: str) -> None:
     data, before = english[30_000:40_000].encode(), english[:30_000].encode()
     alone, given = rivals(data), rivals(data, before)
-    assert list(alone)[:3] == ["gzip -9", "xz -9", "zstd -19"]
+    assert list(alone)[:3] == ["gzip -9", "xz -9e", "zstd -19"]
     assert all(given[name] < alone[name] for name in alone if name != "gzip -9")

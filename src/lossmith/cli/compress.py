@@ -40,6 +40,7 @@ class Args:
 
 def run(args: Args) -> None:
     """Compress, decode again, compare, write, and print the size beside that of other compressors."""
+    from lossmith.cli._write import write_whole
     from lossmith.evaluate.compress import compress
     from lossmith.evaluate.compress_rivals import rivals
     from lossmith.evaluate.surprise_model import open_scorer
@@ -73,22 +74,6 @@ def check_output(path: Path) -> None:
         raise InputError(f"-o must be a file in a folder that exists; got {str(path)!r}")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once, or not at all: beside it, to the disk, renamed."""
-    import os
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-
-
 @contextmanager
 def bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Give a function (done, total) that draws a progress bar on stderr; None where nobody watches."""
@@ -105,6 +90,7 @@ def bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _as_json(found: Compressed, output: Path, others: dict[str, int], model: Path) -> dict[str, Any]:
+    from lossmith.models.folder import find_model, model_bytes
     from lossmith.runs import json_number
 
     return {
@@ -117,22 +103,16 @@ def _as_json(found: Compressed, output: Path, others: dict[str, int], model: Pat
         "bytes_kept": found.raw,
         "jobs": found.streams,
         "price_of_jobs_bytes": found.price,
-        "model_bytes": weight_bytes(model),
+        "model_bytes": model_bytes(find_model(model)),
         "others": others,
     }
-
-
-def weight_bytes(model: Path) -> int:
-    """Return the size of the files that hold a model's weights and its tokenizer, in bytes."""
-    from lossmith.evaluate.surprise_model import model_folder
-
-    kinds = ("*.safetensors", "pytorch_model*.bin", "tokenizer.json", "lossmith_tokenizer.json", "config.json")
-    return sum(path.stat().st_size for kind in kinds for path in model_folder(model).glob(kind))
 
 
 def _show(found: Compressed, output: Path, others: dict[str, int], model: Path) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from lossmith.models.folder import find_model, model_bytes
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -140,7 +120,7 @@ def _show(found: Compressed, output: Path, others: dict[str, int], model: Path) 
         table.add_column(column, justify="left" if column == "what" else "right")
     ours = f"lossmith, {model.name}"
     rows = {**others, "the model's loss": found.loss_bits / 8, ours: len(found.data)}
-    rows |= {f"{ours}, with the model": len(found.data) + weight_bytes(model)}
+    rows |= {f"{ours}, with the model": len(found.data) + model_bytes(find_model(model))}
     for name, size in rows.items():
         part = (f"{8 * size / found.original:.3f}", f"{size / found.original:.1%}") if found.original else ("—", "—")
         table.add_row(name, f"{size:,.0f}", *part, style="bold" if name == ours else None)

@@ -26,7 +26,8 @@ class Args:
 
 def run(args: Args) -> None:
     """Decode, compare with the checksum, and only then write."""
-    from lossmith.cli.compress import bar, check_output, read_bytes, write_whole
+    from lossmith.cli._write import write_whole
+    from lossmith.cli.compress import bar, check_output, read_bytes
     from lossmith.errors import InputError
     from lossmith.evaluate.compress import decompress
     from lossmith.evaluate.surprise_model import open_scorer

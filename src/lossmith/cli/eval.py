@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from lossmith.errors import DataError, InputError
+from lossmith.errors import InputError
 
 if TYPE_CHECKING:
     from lossmith.evaluate.bootstrap import Resampling
@@ -96,6 +96,12 @@ class Args:
     """Seed of the bootstrap."""
     pictures: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Write confusion.png and, with probabilities, reliability.png into this folder (classification)."""
+    rivals: FlagCreatePairsOff[bool] = True
+    """Leave out what compressors make of the text, which takes a while on long ones (language_modeling)."""
+    given: Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT …]", help_behavior_hint="(default: the run's own)")] = ()
+    """What the model was trained on: the compressors may read it first (language_modeling)."""
+    as_code_length: FlagCreatePairsOff[bool] = False
+    """MODEL is a run, without DATA: the bytes in which it could have sent its training text while learning it."""
     json: FlagCreatePairsOff[bool] = False
     """Print one JSON object instead of tables."""
 
@@ -105,10 +111,14 @@ def run(args: Args) -> None:
     from lossmith.cli.eval_show import show
     from lossmith.evaluate.bootstrap import Resampling
 
+    if args.as_code_length:
+        from lossmith.cli.eval_code_length import show_code_length
+
+        show_code_length(args)
+        return
     _check(args)
     how = Resampling(args.bootstrap_samples, args.confidence, args.seed)
     outcome = _predictions(args, how) if args.predictions is not None else _model(args, how)
-    _trained_on(args, outcome)
     written = _draw(args, outcome)
     if args.json:
         told = {
@@ -141,6 +151,8 @@ def _check(args: Args) -> None:
         raise InputError(f"--task {args.task} takes one table; got {len(args.inputs) - 1}: {' '.join(args.inputs[1:])}")
     if args.max_examples is not None and args.max_examples < 1:
         raise InputError(f"--max-examples must be 1 or more; got {args.max_examples}")
+    if args.given and (args.task != "language_modeling" or args.predictions is not None or not args.rivals):
+        raise InputError("--given is for the compressors beside a language model: leave it out here")
     if args.pictures is not None and args.task != "classification":
         raise InputError(f"--pictures draws classifications (--task classification); got --task {args.task}")
 
@@ -170,7 +182,9 @@ def _predictions(args: Args, how: Resampling) -> Outcome:
 
 def _model(args: Args, how: Resampling) -> Outcome:
     if args.task == "language_modeling":
-        return _language(args, how)
+        from lossmith.cli.eval_language import language
+
+        return language(args, how)
     if args.task in ("minimal_pairs", "cloze"):
         return _choices(args, how)
     if args.task == "retrieval":
@@ -179,24 +193,9 @@ def _model(args: Args, how: Resampling) -> Outcome:
 
 
 def _folder(path: str | Path) -> Path:
-    from lossmith.train.handle import load_run
+    from lossmith.models.folder import find_model
 
-    return load_run(path).model_folder
-
-
-def _language(args: Args, how: Resampling) -> Outcome:
-    from lossmith.evaluate.language import compare_language, language_outcome, opened_text, score
-    from lossmith.evaluate.opening import open_causal
-
-    size = args.per_device_eval_batch_size
-    given = open_causal(_folder(args.inputs[0]), args.tokenizer, args.context_length)
-    with opened_text(args.inputs[1:], args.text_field, args.encoding, args.max_examples) as text:
-        scores = score(given, text, stride=args.stride, batch_size=size)
-        outcome = language_outcome(given, text, scores, how, stride=args.stride)
-        if args.compare is not None:
-            other = open_causal(_folder(args.compare), context=args.context_length)
-            compare_language(outcome, scores, score(other, text, stride=args.stride, batch_size=size), how)
-    return outcome
+    return find_model(Path(path))
 
 
 def _choices(args: Args, how: Resampling) -> Outcome:
@@ -258,24 +257,6 @@ def _retrieval(args: Args, how: Resampling) -> Outcome:
         other = pair_embeddings(_folder(args.compare), Path(args.inputs[1]), args, None)
         outcome.differences = compare_means(FIGURES, units, retrieval_units(*other[:3]), how)
     return outcome
-
-
-def _trained_on(args: Args, outcome: Outcome) -> None:
-    """Say so where a run is evaluated on the inputs it was trained on."""
-    record = Path(args.inputs[0]) / "run.json" if args.inputs else None
-    if record is None or not record.is_file() or args.task != "language_modeling":
-        return
-    try:
-        trained = json.loads(record.read_text(encoding="utf-8"))["config"]["inputs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{record} is no record of a run: {error}. Give the model/ folder instead") from error
-    known = {str(name) for name in trained} | {str(Path(name).absolute()) for name in trained}
-    seen = [name for name in args.inputs[1:] if {name, str(Path(name).absolute())} & known]
-    if seen:
-        outcome.notes.append(
-            f"{', '.join(seen)} is what this run was trained on (but for its validation part): these figures are not "
-            "held out; the run's report has those of the validation part"
-        )
 
 
 def _draw(args: Args, outcome: Outcome) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,8 @@ def show(outcome: Outcome, written: Sequence[Path], confidence: float, console: 
         if table is not None:
             console.print()
             console.print(table)
+    for line in _worth(outcome):
+        console.print(Text(line), soft_wrap=True)
     for note in outcome.notes:
         console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
     for path in written:
@@ -119,6 +121,37 @@ def _yardsticks(outcome: Outcome) -> Table | None:
     for name in names:
         table.add_row(Text(title(name)), *(value(figures.get(name)) for _, figures in rows))
     return table
+
+
+def _worth(outcome: Outcome) -> Iterator[str]:
+    """Say how the model stands against its rivals, and what it is with its own bytes counted."""
+    worth = outcome.worth
+    if worth is None:
+        return
+    yield ""
+    labels = {row.name: row.label for row in outcome.yardsticks}
+    for name, bits in ((worth.rival, worth.rival_bits_per_byte), (worth.rival_given, worth.rival_given_bits_per_byte)):
+        if name is not None and bits is not None:
+            yield f"{_against(worth.bits_per_byte, bits)} {labels[name]}"
+    yield (
+        f"with the model's {worth.model_bytes:,} bytes counted: {value(worth.with_model)} bits per byte; "
+        f"{_pays(worth.pays_after, labels[worth.rival])}"
+    )
+
+
+def _against(ours: float, theirs: float) -> str:
+    """Compare two sizes.
+
+    >>> _against(1.0, 2.0), _against(2.1, 2.0)
+    ('50.0 % smaller than', '5.0 % larger than')
+    """
+    return f"{abs(1 - ours / theirs):.1%}".replace("%", " %") + (" smaller than" if ours <= theirs else " larger than")
+
+
+def _pays(after: int | None, rival: str) -> str:
+    if after is None:
+        return f"it never pays for itself against {rival}"
+    return f"it pays for itself from {after:,} bytes of such text on, against {rival}"
 
 
 def _classes(outcome: Outcome) -> Table | None:

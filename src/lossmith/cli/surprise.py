@@ -49,7 +49,8 @@ class Args:
 
 def run(args: Args) -> None:
     """Score every file, and say it in the forms asked for."""
-    from lossmith.cli.compress import check_output, write_whole
+    from lossmith.cli._write import write_whole
+    from lossmith.cli.compress import check_output
     from lossmith.evaluate.surprise_model import open_scorer
 
     if not args.files:

@@ -37,7 +37,7 @@ class Blocks:
                 f"the text is too short: a block of {block_size} predictions needs {block_size + 1} tokens, and the "
                 f"training part has {tokens}. Give more text, or --block-size {max(tokens - 1, 1)} at most"
             )
-        self._length = max(1, (tokens - block_size) // block_size)
+        self._length = blocks_in(tokens, block_size)
         self._offsets = min(block_size, tokens - self._length * block_size)
         self._order: tuple[int, Permutation] | None = None
 
@@ -67,6 +67,15 @@ class Blocks:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, Permutation(self._length, seed))
         return self._order[1]
+
+
+def blocks_in(tokens: int, block_size: int) -> int:
+    """Return how many blocks of `block_size` predictions an epoch has.
+
+    >>> blocks_in(1000, 128)
+    6
+    """
+    return max(1, (tokens - block_size) // block_size)
 
 
 def window(split: Split, start: int, size: int, document_mask: bool) -> Example:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lossmith.data.config import DataConfig, Progress
-from lossmith.data.encoding import chunks, learning_texts, token_dtype, write_tokens
+from lossmith.data.encoding import first_bytes, learning_texts, token_dtype, write_tokens
 from lossmith.data.fingerprint import FORMAT
 from lossmith.data.sources import Found, Source
 from lossmith.data.split import split
@@ -106,12 +106,7 @@ def _encode(
 
 def compress(pool: ThreadPoolExecutor, path: Path, part: Part) -> dict[str, Future[int]]:
     """Return what gzip -9, xz -9 and zstd -19 make of a part's text, or of its first 16 MiB ("of" says how many)."""
-    text = bytearray()
-    for _, chunk in chunks(path, part, 1 << 20):
-        text += chunk.encode()
-        if len(text) >= COMPRESS_AT_MOST:
-            break
-    data = bytes(text[:COMPRESS_AT_MOST])
+    data = first_bytes(path, part, COMPRESS_AT_MOST)
     jobs = {"gzip": _gzip, "xz": _xz, "zstd": _zstd, "of": len}
     return {name: pool.submit(job, data) for name, job in jobs.items()}
 

@@ -37,6 +37,29 @@ def chunks(path: Path, part: Part, size: int) -> Iterator[tuple[bool, str]]:
             yield from _document(file, end - start, size)
 
 
+def first_bytes(path: Path, part: Part, most: int) -> bytes:
+    """Return the text of a part from its beginning, at most `most` bytes of it, without half a character at the end."""
+    text = bytearray()
+    for _, chunk in chunks(path, part, 1 << 20):
+        text += chunk.encode()
+        if len(text) >= most:
+            break
+    return bytes(text[:most]).decode(errors="ignore").encode()
+
+
+def last_bytes(path: Path, part: Part, most: int) -> bytes:
+    """Return the text of a part up to its end, at most `most` bytes of it, without half a character at the start."""
+    kept: list[bytes] = []
+    with path.open("rb") as file:
+        for start, end in zip(part.starts[::-1].tolist(), part.ends[::-1].tolist(), strict=True):
+            file.seek(max(start, end - most))
+            kept.append(file.read(min(end - start, most)))
+            most -= len(kept[-1])
+            if not most:
+                break
+    return b"".join(reversed(kept)).decode(errors="ignore").encode()
+
+
 def _document(file: BinaryIO, left: int, size: int) -> Iterator[tuple[bool, str]]:
     first, kept = True, b""
     while left:

@@ -60,6 +60,10 @@ class Spool:
 
     def __exit__(self, *error: object) -> None:
         """Close the file; from here on it is only read."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, if it is not: what was added can be read."""
         self._file.close()
 
     def _close_document(self) -> None:

@@ -130,7 +130,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _sources(config: DataConfig, kept: Path | None) -> tuple[Found, Found]:
-    found, evaluation = _with_input(expand(config.inputs), kept), _with_input(expand(config.eval_file), kept)
+    found, evaluation = with_input(expand(config.inputs), kept), with_input(expand(config.eval_file), kept)
     held = {_identity(source) for source in evaluation.sources}
     found.sources = [source for source in found.sources if _identity(source) not in held]
     if not found.sources:
@@ -150,7 +150,8 @@ def _sources(config: DataConfig, kept: Path | None) -> tuple[Found, Found]:
     return found, evaluation
 
 
-def _with_input(found: Found, kept: Path | None) -> Found:
+def with_input(found: Found, kept: Path | None) -> Found:
+    """Put the file that standard input was kept in (`keep_input`) in its place among the sources."""
     found.sources = [
         replace(source, kind="text", path=kept) if source.kind == "stdin" else source for source in found.sources
     ]
@@ -171,12 +172,17 @@ def _kept_input(config: DataConfig) -> Iterator[Path | None]:
     try:
         with _writable(config.cache):
             config.cache.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                while block := sys.stdin.buffer.read(1 << 20):
-                    file.write(block)
+            keep_input(path)
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def keep_input(path: Path) -> None:
+    """Write standard input to a file, a megabyte at a time."""
+    with path.open("wb") as file:
+        while block := sys.stdin.buffer.read(1 << 20):
+            file.write(block)
 
 
 _DISK = {

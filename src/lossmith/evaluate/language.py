@@ -6,7 +6,6 @@ import math
 import tempfile
 from array import array
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.data import DataConfig
-from lossmith.data.build import compress
 from lossmith.data.encoding import chunks
-from lossmith.data.sources import expand
+from lossmith.data.sources import STDIN, expand
 from lossmith.data.spool import Part, Spool, read_all
+from lossmith.data.store import keep_input, with_input
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, sums_of_units
 from lossmith.evaluate.opening import CausalModel, unknown_token
 from lossmith.evaluate.outcome import Outcome, Yardstick, differences_of, figures_of
 from lossmith.evaluate.rolling import Window, WordCounter, rolling_windows, score_windows
+from lossmith.evaluate.worth import unigram_rate
 
 FEW = 10  # documents below which the bootstrap draws windows instead
 PIECE = 1 << 20  # bytes of text tokenized at a time
 NATS, TOKENS, WORDS, BYTES = range(4)
-_COMPRESSORS = {"gzip": "gzip -9", "xz": "xz -9", "zstd": "zstd -19"}
 STATISTICS: dict[str, Statistic] = {
     "bits_per_byte": lambda s: s[..., NATS] / s[..., BYTES] / math.log(2),
     "loss": lambda s: s[..., NATS] / s[..., TOKENS],
@@ -102,15 +101,18 @@ def opened_text(
 ) -> Iterator[Text]:
     """Read the documents of anything that `lossmith train` reads into a temporary file, at most the first `limit`.
 
+    "-" is standard input, a document of text.
+
     Errors: DataError for missing or unreadable inputs, and where there is no text in them.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--max-examples must be 1 or more; got {limit}")
     config = DataConfig(inputs=inputs, text_field=text_field, encoding=encoding)
-    if "-" in inputs:
-        raise InputError("lossmith eval reads files, folders, patterns and corpora; for standard input write a file")
     with tempfile.TemporaryDirectory(prefix="lossmith-eval-") as folder:
-        found = expand(config.inputs)
+        kept = Path(folder) / "stdin"
+        found = with_input(expand(config.inputs), kept)
+        if STDIN in inputs:
+            keep_input(kept)
         with Spool(Path(folder) / "text.utf8") as spool:
             read_all(spool, found.sources, config, Path(folder), lambda *_: None)
         if not len(spool):
@@ -169,7 +171,10 @@ def _tokens(given: CausalModel, path: Path, document: Part, scores: Scores) -> I
 def language_outcome(
     given: CausalModel, text: Text, scores: Scores, how: Resampling, *, stride: int | None = None
 ) -> Outcome:
-    """Return the figures of a causal model, with intervals, beside what knows nothing, counts or compresses."""
+    """Return the figures of a causal model, with intervals, beside what knows nothing and what counts tokens.
+
+    `add_worth` adds what pairs and compressors make of the same text.
+    """
     units = scores.units
     drawn = "documents" if len(text) >= FEW else "windows"
     draws = sums_of_units(units, how) if len(units) > 1 else None
@@ -186,7 +191,7 @@ def language_outcome(
         "documents_longer_than_context": int(scores.longer),
         "unknown_tokens": scores.unknown,
     }
-    outcome.yardsticks = list(_yardsticks(given, text, scores))
+    outcome.yardsticks = list(_yardsticks(given, scores))
     outcome.notes = list(_notes(given, text, scores))
     return outcome
 
@@ -210,20 +215,13 @@ def _notes(given: CausalModel, text: Text, scores: Scores) -> Iterator[str]:
         yield f"{len(text.ignored)} files of no kind that is read were left out: {', '.join(text.ignored[:3])}"
 
 
-def _yardsticks(given: CausalModel, text: Text, scores: Scores) -> Iterator[Yardstick]:
+def _yardsticks(given: CausalModel, scores: Scores) -> Iterator[Yardstick]:
     _, tokens, _, n_bytes = scores.sums
     per_byte = tokens / n_bytes / math.log(2) if n_bytes else math.nan
     uniform = math.log(given.tokenizer.vocab_size)
-    share = scores.counts[scores.counts > 0] / tokens
-    entropy = float(-(share * np.log(share)).sum())
     yield Yardstick("uniform", "every token equally likely", {"loss": uniform, "bits_per_byte": uniform * per_byte})
-    label = "unigram entropy of this very text"
-    yield Yardstick("unigram", label, {"loss": entropy, "bits_per_byte": entropy * per_byte})
-    with ThreadPoolExecutor(3) as pool:
-        sizes = {name: job.result() for name, job in compress(pool, text.path, text.part).items()}
-    for name, label in _COMPRESSORS.items():
-        bits = 8 * sizes[name] / sizes["of"]
-        yield Yardstick(name, label, {"loss": bits / per_byte, "bits_per_byte": bits})
+    counted = unigram_rate(scores.counts, n_bytes)
+    yield Yardstick(counted.name, counted.label, counted.figures(n_bytes / tokens))
 
 
 def compare_language(outcome: Outcome, ours: Scores, other: Scores, how: Resampling) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Outcome:
     confusion: Confusion | None = None
     reliability: Reliability | None = None
     differences: list[Difference] = field(default_factory=list)
+    worth: Worth | None = None
 
     def __getitem__(self, name: str) -> float:
         """Return the value of a figure by name."""
@@ -79,7 +81,48 @@ class Outcome:
             "confusion": self.confusion.to_json() if self.confusion else None,
             "reliability": _plain(self.reliability.to_json()) if self.reliability else None,
             "differences": [_plain(vars(row)) for row in self.differences],
+            "worth": None if self.worth is None else _plain(self.worth.to_json()),
         }
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Hold what a model is worth on a text beside its rivals, and with its own size counted.
+
+    compressed: bytes of the text that the rivals had; given: bytes they could read first, of `given_of`, from
+    `given_from`. rival: the best that was given nothing, with its bits per byte; rival_given: the best that was given
+    the training text. model_bytes: weights, shape and tokenizer on disk.
+    """
+
+    bits_per_byte: float
+    text_bytes: int
+    compressed: int
+    model_bytes: int
+    rival: str
+    rival_bits_per_byte: float
+    given: int = 0
+    given_of: int = 0
+    given_from: str | None = None
+    rival_given: str | None = None
+    rival_given_bits_per_byte: float | None = None
+
+    @property
+    def with_model(self) -> float:
+        """Bits per byte of this text where the model's bytes are sent too."""
+        return self.bits_per_byte + 8 * self.model_bytes / self.text_bytes
+
+    @property
+    def pays_after(self) -> int | None:
+        """Bytes of such text from which on model and code are smaller than the best rival given nothing; None: never.
+
+        Formula: 8·model_bytes / (the rival's bits per byte − the model's).
+        """
+        saved = self.rival_bits_per_byte - self.bits_per_byte
+        return math.ceil(8 * self.model_bytes / saved) if saved > 0 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields, and what follows from them."""
+        return {**asdict(self), "bits_per_byte_with_model": self.with_model, "pays_after": self.pays_after}
 
 
 @dataclass(frozen=True)

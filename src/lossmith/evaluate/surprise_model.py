@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.data import Tokenizer
-from lossmith.errors import DataError, InputError
+from lossmith.errors import InputError
 from lossmith.evaluate.sampling import max_positions
-from lossmith.models.build import has_weights
+from lossmith.models.folder import find_model
 
 _LONGEST = 1024  # tokens of context taken by default of a model that has more: the rest costs time and wins little
 
@@ -57,18 +57,6 @@ def open_scorer(model: Any, tokenizer: Any = None) -> Scorer:
     return Scorer(model, _own(tokenizer), _is_masked(type(model).__name__), type(model).__name__)
 
 
-def model_folder(path: Path) -> Path:
-    """Return the folder with config.json and weights: the path itself, its model/, or its newest checkpoint's."""
-    if not path.is_dir():
-        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
-    for folder in (path, path / "model", *sorted(path.glob("checkpoints/step-*/model"), reverse=True)):
-        if (folder / "config.json").exists() and has_weights(folder):
-            return folder
-    raise DataError(
-        f"{path} holds no model: expected config.json and weights in it, in its model/ or in checkpoints/step-*/model"
-    )
-
-
 def _from_folder(path: Path) -> Scorer:
     import json
 
@@ -76,7 +64,7 @@ def _from_folder(path: Path) -> Scorer:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    folder = model_folder(path)
+    folder = find_model(path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "ElectraForPreTraining" in (config.get("architectures") or []):
         raise InputError(

@@ -15,8 +15,8 @@ import xxhash
 from safetensors import SafetensorError
 
 from lossmith.errors import DataError, RunError
+from lossmith.models.folder import MANIFEST, checkpoints_in, has_all_files, newest_complete, step_of
 
-MANIFEST = "manifest.json"
 OWN = "own.safetensors"
 LATEST = "latest"  # the value of --resume-from-checkpoint that means the newest complete one
 
@@ -90,21 +90,6 @@ def published(final: Path, checkpoints: Path) -> Iterator[Path]:
         raise RunError(f"could not save {final}: {error}; {kept}. Free space and resume.") from error
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return the step of a checkpoint folder by its name; −1 for any other name.
-
-    >>> step_of(Path("checkpoints/step-1000000"))
-    1000000
-    """
-    number = checkpoint.name.removeprefix("step-")
-    return int(number) if number.isdigit() else -1
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, the oldest step first."""
-    return sorted((path for path in folder.glob("step-*") if step_of(path) >= 0), key=step_of)
-
-
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints (0: none), and what killed writers left behind."""
     for torn in folder.glob(".writing-*"):
@@ -121,20 +106,11 @@ def forget_after(folder: Path, step: int) -> list[Path]:
     return later
 
 
-def newest_complete(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files are all there in full size; None without one."""
-    return next((path for path in reversed(checkpoints_in(folder)) if is_complete(path)), None)
-
-
-def is_complete(checkpoint: Path, *, thorough: bool = False) -> bool:
-    """Tell whether a checkpoint's files have the sizes of its manifest; thorough: and the same bytes."""
-    try:
-        known = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        sizes = {name: (checkpoint / name).stat().st_size for name in known}
-    except (OSError, ValueError):
-        return False
-    whole = all(sizes[name] == entry["bytes"] for name, entry in known.items())
-    return bool(whole and (not thorough or known == _contents(checkpoint)))
+def is_intact(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint's files have the sizes and the bytes of its manifest."""
+    return has_all_files(checkpoint) and _contents(checkpoint) == json.loads(
+        (checkpoint / MANIFEST).read_text(encoding="utf-8")
+    )
 
 
 def find_checkpoint(wanted: str, run_folder: Path) -> Path:
@@ -144,14 +120,14 @@ def find_checkpoint(wanted: str, run_folder: Path) -> Path:
     """
     if wanted != LATEST:
         path = Path(wanted)
-        if not is_complete(path, thorough=True):
+        if not is_intact(path):
             state = "is damaged: its files are not those of its manifest" if path.exists() else "does not exist"
             raise DataError(
                 f"--resume-from-checkpoint {path} {state}; leave the value out to take the newest complete one"
             )
         return path
     newest_first = reversed(checkpoints_in(run_folder / "checkpoints"))
-    newest = next((path for path in newest_first if is_complete(path, thorough=True)), None)
+    newest = next((path for path in newest_first if is_intact(path)), None)
     if newest is None:
         raise DataError(
             f"{run_folder}/checkpoints holds no complete checkpoint to resume from: start the run over, with the "

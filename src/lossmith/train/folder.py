@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lossmith.errors import InputError, RunError
-from lossmith.train.checkpoint import newest_complete
+from lossmith.models.folder import newest_complete
 
 
 def jsonable(value: Any) -> Any:

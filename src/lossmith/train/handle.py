@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossmith.data import Tokenizer
-from lossmith.errors import DataError, InputError
-from lossmith.models.build import has_weights
-from lossmith.train.checkpoint import newest_complete
+from lossmith.errors import InputError
+from lossmith.models.folder import find_model
 from lossmith.train.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -88,17 +87,8 @@ def load_run(folder: str | Path) -> TrainedRun:
     Errors: InputError when nothing is there, DataError when there is no model in it yet.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
-    for run, model in ((path.parent, path), (path, path / "model")):
-        if (model / "config.json").exists():
-            return TrainedRun(run, _with_weights(model))
-    newest = newest_complete(path / "checkpoints")
-    if newest is None:
-        raise DataError(
-            f"{path} holds no model and no complete checkpoint: train first (lossmith train … --output-dir {path})"
-        )
-    return TrainedRun(path, newest / "model")
+    model = find_model(path)
+    return TrainedRun(path.parent if model == path else path, model)
 
 
 def _class_of(model: Path) -> Any:
@@ -110,12 +100,3 @@ def _class_of(model: Path) -> Any:
     written = json.loads((model / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     found = getattr(transformers, str(written[0]), None)
     return found if hasattr(found, "from_pretrained") else transformers.AutoModelForCausalLM
-
-
-def _with_weights(model: Path) -> Path:
-    if not has_weights(model):
-        raise DataError(
-            f"{model} holds a config.json and no weights (model.safetensors): it is the shape of a model, not "
-            f"a trained one. Train it first: lossmith train TEXT --model {model}"
-        )
-    return model

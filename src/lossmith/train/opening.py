@@ -13,7 +13,8 @@ from typing import Any
 
 from lossmith.errors import InputError, MissingPackageError
 from lossmith.models.build import has_weights
-from lossmith.train.checkpoint import LATEST, find_checkpoint, step_of
+from lossmith.models.folder import step_of
+from lossmith.train.checkpoint import LATEST, find_checkpoint
 from lossmith.train.config import TrainConfig, option, resolve
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions

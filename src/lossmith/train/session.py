@@ -12,8 +12,9 @@ from typing import Any
 from lossmith.diagnosis.report import findings_of
 from lossmith.errors import LossmithError, NonFiniteError
 from lossmith.evaluate import write_report
+from lossmith.models.folder import newest_complete, step_of
 from lossmith.runs import read_run
-from lossmith.train.checkpoint import forget_after, newest_complete, prune, published, step_of
+from lossmith.train.checkpoint import forget_after, prune, published
 from lossmith.train.config import settled
 from lossmith.train.distributed import World, agreed, world
 from lossmith.train.ending import resume_command
