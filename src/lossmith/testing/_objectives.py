@@ -204,7 +204,8 @@ def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
 def _every_state(objective: Any, model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     """Return the last hidden states of a model among the objective's own tensors (a generator), and of the model."""
     objective.terms(model, batch)  # whatever is tried once per model is tried here
-    bodies = [each.base_model for each in (getattr(objective, "own", None), model) if hasattr(each, "base_model")]
+    each: list[Any] = [getattr(objective, "own", None), model]
+    bodies = [one.base_model for one in each if hasattr(one, "base_model")]
     seen: dict[int, Tensor] = {}
     handles = [body.register_forward_hook(lambda it, _, out: seen.update({id(it): out[0]})) for body in bodies]
     try:

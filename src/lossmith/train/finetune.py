@@ -11,8 +11,9 @@ from typing import Any
 
 from lossmith.errors import InputError
 from lossmith.models.precision import fast_bf16
+from lossmith.models.folder import step_of
 from lossmith.objectives import adopted
-from lossmith.train.checkpoint import LATEST, find_checkpoint, step_of
+from lossmith.train.checkpoint import LATEST, find_checkpoint
 from lossmith.train.config import option, settled
 from lossmith.train.distributed import agreed
 from lossmith.train.finetune_config import FinetuneConfig, resolve_finetune
