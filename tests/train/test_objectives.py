@@ -188,7 +188,7 @@ def test_replaced_tokens_are_found_and_the_discriminator_is_saved(
         model.base_model.state_dict()["encoder.layer.0.output.dense.weight"],
     )
     with pytest.raises(InputError, match="predicts no tokens"):
-        lossmith.surprisal("床前明月光", run.path)
+        lossmith.surprisal(run.path, "床前明月光")
 
 
 @pytest.mark.parametrize("more", [{}, {"bf16": True, "optim": "adamw"}])
