@@ -293,3 +293,29 @@ def test_presets_are_discriminators() -> None:
     assert made.config.hidden_dropout_prob == 0
     again = copy.deepcopy(made)
     assert objective().adopt(made).own.config.hidden_size == again.config.hidden_size // 4
+
+
+def cycles(first: int, n: int = 32, size: int = 14) -> list[dict[str, Any]]:
+    """Return examples from a cycle of eight letters, begun anywhere."""
+    starts = np.random.default_rng(first).integers(8, size=n)
+    return [
+        {"tokens": 97 + (np.arange(size) + start) % 8, "index": np.int64(first + k)} for k, start in enumerate(starts)
+    ]
+
+
+def test_it_learns_to_find_what_cannot_be_there(model: Any) -> None:
+    """Measured with another start: accuracy 0.87 after 100 steps, where always saying "original" has 0.73."""
+    adopted = objective().adopt(model)
+    parameters = list({id(p): p for part in (model, adopted.own) for p in part.parameters()}.values())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+    for step in range(100):
+        terms = adopted.terms(model.train(), adopted.batch(cycles(32 * step), np.random.default_rng(0)))
+        (terms["generator"].mean() + 50 * terms["discriminator"].mean()).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    held_out = adopted.batch(cycles(10**6, 64), np.random.default_rng(0))
+    scores = score(model, adopted, [held_out], ["generator", "discriminator"], lambda sums: sums)
+    assert scores.measures["accuracy"] > scores.measures["original_share"] + 0.05
+    assert scores.measures["replaced_precision"] > 0.7
+    assert scores.losses["generator"] < 4.5  # from ln 257 = 5.55

@@ -160,24 +160,23 @@ def test_sentence_pairs_log_both_curves_and_masked_models_load_them(
 REPLACED: Options = {"objective": "replaced_token", "eval_steps": 100}
 
 
-@pytest.mark.parametrize("optim", ["muon", "adamw"])
-@pytest.mark.parametrize("tokenizer", ["char", "bpe:400"])
+@pytest.mark.parametrize(("optim", "tokenizer"), [("muon", "char"), ("adamw", "bpe:400")])
 def test_replaced_tokens_are_found_and_the_discriminator_is_saved(
     poem: Path, tiny: Options, tmp_path: Path, optim: str, tokenizer: str
 ) -> None:
     options = tiny | REPLACED | {"per_device_train_batch_size": 16, "tokenizer": tokenizer, "optim": optim}
-    options |= {"max_steps": 60, "sample_tokens": 24}
+    options |= {"max_steps": 60, "sample_tokens": 24, "validation_fraction": 0.1}
     run = lossmith.train(poem, output_dir=str(tmp_path / "run"), **options)
     generator, discriminator = losses(run, "loss/generator"), losses(run, "loss/discriminator")
     assert losses(run) == pytest.approx([g + 50 * d for g, d in zip(generator, discriminator, strict=True)])
     assert generator[0] == pytest.approx(math.log(run.tokenizer.vocab_size), rel=0.15)
-    assert generator[-1] < generator[0] - 0.5
+    assert generator[-1] < generator[0] - 0.3
     assert discriminator[0] == pytest.approx(math.log(2), abs=0.2)
     assert discriminator[-1] < 0.45
     result = run.result or {}
     assert result["eval_loss"] == pytest.approx(result["eval_loss/generator"] + 50 * result["eval_loss/discriminator"])
     assert 0.7 < result["eval_original_share"] < 1
-    assert result["eval_accuracy"] > result["eval_original_share"] - 0.02
+    assert result["eval_accuracy"] > result["eval_original_share"] - 0.05
     assert lines(run.path / "samples.jsonl")[0]["prompt"].startswith("[CLS]")
     model = AutoModelForPreTraining.from_pretrained(run.path / "model")
     assert type(model) is transformers.ElectraForPreTraining
@@ -189,7 +188,7 @@ def test_replaced_tokens_are_found_and_the_discriminator_is_saved(
         model.base_model.state_dict()["encoder.layer.0.output.dense.weight"],
     )
     with pytest.raises(InputError, match="predicts no tokens"):
-        lossmith.surprise("床前明月光", run.path)
+        lossmith.surprisal(run.path, "床前明月光")
 
 
 @pytest.mark.parametrize("more", [{}, {"bf16": True, "optim": "adamw"}])

@@ -204,8 +204,8 @@ def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
 def _every_state(objective: Any, model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     """Return the last hidden states of a model among the objective's own tensors (a generator), and of the model."""
     objective.terms(model, batch)  # whatever is tried once per model is tried here
-    each: list[Any] = [getattr(objective, "own", None), model]
-    bodies = [one.base_model for one in each if hasattr(one, "base_model")]
+    owners: list[Any] = [getattr(objective, "own", None), model]
+    bodies = [owner.base_model for owner in owners if hasattr(owner, "base_model")]
     seen: dict[int, Tensor] = {}
     handles = [body.register_forward_hook(lambda it, _, out: seen.update({id(it): out[0]})) for body in bodies]
     try:
@@ -213,7 +213,7 @@ def _every_state(objective: Any, model: Any, batch: dict[str, Tensor]) -> list[T
     finally:
         for handle in handles:
             handle.remove()
-    return [seen[id(body)] for body in bodies]
+    return [seen[id(body)] for body in bodies if id(body) in seen]
 
 
 def _close(law: str, what: str, one: float, two: float) -> None:
