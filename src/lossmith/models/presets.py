@@ -136,7 +136,7 @@ ENCODER_DECODERS: dict[str, Preset] = {
 
 
 def presets_for(architecture: str) -> dict[str, Preset]:
-    """Return the presets of an architecture: Llama-style ones for causal, T5-style ones for seq2seq, BERT-style ones else.
+    """Return the presets of an architecture: Llama-style for causal, T5-style for seq2seq, BERT-style for all others.
 
     >>> presets_for("masked")["nano"].model_type
     'bert'
