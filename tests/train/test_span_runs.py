@@ -92,7 +92,9 @@ def test_every_tokenizer_gets_its_sentinels(poem: Path, tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("kind", ["T5", "BART"])
 def test_continue_from_a_folder_with_and_without_sentinels(poem: Path, tmp_path: Path, kind: str) -> None:
-    known = Tokenizer.train_bpe([TEXT], 300).with_special(["pad"] + [f"extra_id_{i}" for i in range(3 * (kind == "T5"))])
+    known = Tokenizer.train_bpe([TEXT], 300).with_special(
+        ["pad"] + [f"extra_id_{i}" for i in range(3 * (kind == "T5"))]
+    )
     known.save(tmp_path / "old")
     shape = {"vocab_size": known.vocab_size, "pad_token_id": known.special("pad"), "eos_token_id": known.eos_id}
     config: Any = transformers.T5Config(**T5 | shape)
