@@ -34,7 +34,8 @@ def rate(task: Task, blocks: int, batch: int) -> float:
     """Return the tokens of text a second of one pass."""
     rng, tokens, began = np.random.default_rng(0), 0, time.process_time()
     for first in range(0, blocks, batch):
-        rows = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(first, first + batch)]
+        places = range(first, first + batch)
+        rows: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in places]
         task.objective.batch(rows, rng)
         tokens += sum(len(row["tokens"]) for row in rows)
     return tokens / (time.process_time() - began)
