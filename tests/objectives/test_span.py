@@ -138,8 +138,9 @@ def test_padding_is_masked_and_weighs_nothing(model: Any) -> None:
 SHAPE: dict[str, Any] = {"vocab_size": 300, "d_model": 32, "pad_token_id": 0, "eos_token_id": 1}
 STACK: dict[str, Any] = SHAPE | {"d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
 BART: dict[str, Any] = SHAPE | {
-    "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2, "max_position_embeddings": 64, "decoder_start_token_id": 1, "bos_token_id": 1,
+    "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64,
+    "decoder_start_token_id": 1, "bos_token_id": 1,
 }  # fmt: skip
 MODELS = {
     "T5 (tied, scaled)": T5Config(**STACK),

@@ -26,6 +26,7 @@ SMALL: Options = {
     "block_size": 32, "per_device_train_batch_size": 16, "logging_steps": 5, "eval_max_tokens": 2048,
     "validation_fraction": 0.02, "sample_tokens": 20,
 }  # fmt: skip
+BOTH = ("masked", "span")
 CHINESE = "床前明月光，疑是地上霜。举头望明月，低头思故乡。白日依山尽，黄河入海流。欲穷千里目，更上一层楼。\n"
 
 
@@ -90,19 +91,21 @@ def test_a_poem_is_filled_in_and_nobody_asks_what_comes_next(poem: Path, tiny: O
         run.next("床前")
 
 
-def test_a_resumed_masked_run_is_the_uninterrupted_one(poem: Path, tiny: Options, tmp_path: Path) -> None:
-    whole = lossmith.train(poem, objective="masked", max_steps=8, output_dir=str(tmp_path / "a"), **tiny)
-    lossmith.train(poem, objective="masked", max_steps=8, save_steps=4, output_dir=str(tmp_path / "b"), **tiny)
+@pytest.mark.parametrize("objective", BOTH)
+def test_a_resumed_run_is_the_uninterrupted_one(poem: Path, tiny: Options, tmp_path: Path, objective: Any) -> None:
+    whole = lossmith.train(poem, objective=objective, max_steps=8, output_dir=str(tmp_path / "a"), **tiny)
+    lossmith.train(poem, objective=objective, max_steps=8, save_steps=4, output_dir=str(tmp_path / "b"), **tiny)
     rest = lossmith.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "step-000004"))
     assert losses(rest) == losses(whole)
     assert (rest.result or {})["eval_loss"] == (whole.result or {})["eval_loss"]
 
 
-def test_micro_batches_change_nothing(poem: Path, tiny: Options, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", BOTH)
+def test_micro_batches_change_nothing(poem: Path, tiny: Options, tmp_path: Path, objective: Any) -> None:
     tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3}
-    whole = lossmith.train(poem, objective="masked", output_dir=str(tmp_path / "a"), **tiny)
+    whole = lossmith.train(poem, objective=objective, output_dir=str(tmp_path / "a"), **tiny)
     split = tiny | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
-    parts = lossmith.train(poem, objective="masked", output_dir=str(tmp_path / "b"), **split)
+    parts = lossmith.train(poem, objective=objective, output_dir=str(tmp_path / "b"), **split)
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
 
 
@@ -116,8 +119,11 @@ def on_two_ranks(text: Path, options: Options, environment: dict[str, str]) -> l
     return lossmith.load_run(options["output_dir"])
 
 
-def test_two_ranks_hide_what_one_hides(poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str]) -> None:
-    tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": "masked"}
+@pytest.mark.parametrize("objective", ["masked", "span"])
+def test_two_ranks_hide_what_one_hides(
+    poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str], objective: str
+) -> None:
+    tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": objective}
     alone = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
     both = on_two_ranks(poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")}, environment)
     assert losses(both) == pytest.approx(losses(alone), rel=1e-5)

@@ -58,7 +58,7 @@ def _stream(trained: Any, args: Args, seed: int) -> Iterator[str]:
     from lossmith.evaluate import sample_stream
 
     return sample_stream(
-        trained.model,
+        trained.writer,
         trained.tokenizer,
         args.prompt,
         max_new_tokens=args.max_new_tokens,

@@ -181,6 +181,7 @@ def write(folder: Path, backend: Backend, eos_id: int | None, special: dict[str,
     if keep and (folder / _CONFIG).is_file():
         if extra:
             theirs = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            extra |= {"split_special_tokens": False} if sentinels else {}
             (folder / _CONFIG).write_text(json.dumps(theirs | extra, indent=2, ensure_ascii=False), encoding="utf-8")
         return
     end = backend.id_to_token(eos_id) if eos_id is not None else None

@@ -51,6 +51,8 @@ def open_scorer(model: Any, tokenizer: Any = None) -> Scorer:
     if isinstance(model, (str, Path)):
         return _from_folder(Path(model))
     if hasattr(model, "model_folder"):  # lossmith.load_run(...)
+        if getattr(model.model.config, "is_encoder_decoder", False):
+            return _from_folder(model.model_folder)  # which says why it cannot be
         return Scorer(model.model, model.tokenizer, _is_masked(type(model.model).__name__), model.path.name)
     if tokenizer is None:
         raise InputError("a model in memory needs tokenizer=, such as lossmith.data.Tokenizer.load(folder)")
@@ -69,6 +71,11 @@ def _from_folder(path: Path) -> Scorer:
     if "ElectraForPreTraining" in (config.get("architectures") or []):
         raise InputError(
             f"{folder} holds ELECTRA's discriminator, which predicts no tokens: it has no surprise to tell"
+        )
+    if config.get("is_encoder_decoder"):
+        raise InputError(
+            f"{path} holds an encoder–decoder, which writes an answer to a text and gives no probability to the text "
+            "itself: take a causal or a masked model"
         )
     masked = any(_is_masked(name) for name in config.get("architectures") or [])
     family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM

@@ -146,11 +146,11 @@ def _scaled_init(model: Any) -> None:
 
 
 def _small_embeddings(model: Any) -> None:
-    """Draw tied embeddings at std 1/√d, not at T5's 1: the first loss is about ln V, else a token predicts itself."""
+    """Draw tied embeddings at std 1/d, not at T5's 1: the first loss is about ln V, else a token predicts itself."""
     import torch
 
     with torch.no_grad():
-        model.get_input_embeddings().weight.normal_(std=model.config.d_model**-0.5)
+        model.get_input_embeddings().weight.normal_(std=1 / model.config.d_model)
 
 
 def _read_config(folder: Path) -> Any:

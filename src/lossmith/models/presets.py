@@ -113,6 +113,9 @@ def _t5(layers: int, width: int, mlp: int) -> dict[str, Any]:
         "d_ff": mlp,
         "feed_forward_proj": "gated-gelu",
         "dropout_rate": 0.0,
+        # transformers takes this for "v1.1: the decoder's states are not scaled", and ties the embeddings all the same.
+        # Measured (nano, 64 × 16 tokens, muon), mean loss of steps 2 … 10: 5.74 nats so, 6.23 as T5 scales and starts.
+        "tie_word_embeddings": False,
     }
 
 

@@ -15,7 +15,10 @@ from lossmith.models.head import Head
 
 @dataclass(frozen=True, slots=True)
 class Seq2SeqOut:
-    """What an encoder–decoder says: encoder states [B, T, D]; decoder states [B, U, D] and the head, or logits and None."""
+    """What an encoder–decoder says: encoder states [B, T, D], decoder states [B, U, D] and the head.
+
+    Where a model hides its head: its logits [B, U, V] and None.
+    """
 
     encoder: Tensor
     decoder: Tensor

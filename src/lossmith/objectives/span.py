@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class SpanObjective:
         return noise / sum(denoiser.lengths(length)[1] for denoiser in self.denoisers)
 
     def described(self, batch: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
-        """Return each row as lossmith preview shows it: what the encoder sees, what the decoder must write, each span."""
+        """Return each row as lossmith preview shows it: what the encoder sees, what must be written, each span."""
         rows = []
         for seen, asked in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
             seen, asked = self._unpadded(seen), [token for token in asked if token != -100]
@@ -115,7 +116,7 @@ class SpanObjective:
         """Return the spans as places of the input, with the sentinel there and the text that it stands for."""
         known = set(self.sentinels.tolist())
         starts = [*(at for at, token in enumerate(asked) if token in known), len(asked) - 1]
-        texts = [tokenizer.decode(asked[a + 1 : b], special=True) for a, b in zip(starts, starts[1:], strict=False)]
+        texts = [tokenizer.decode(asked[a + 1 : b], special=True) for a, b in pairwise(starts)]
         places = [at for at, token in enumerate(seen) if token in known]
         return [
             {"place": at, "sees": tokenizer.token_text(seen[at]), "answer": text}

@@ -50,12 +50,13 @@ def fit_span(vocabulary: _Vocabulary, options: Mapping[str, Any], context: int) 
 def make_span(vocabulary: _Vocabulary, options: Mapping[str, Any], seed: int) -> SpanObjective:
     """Make the objective for a tokenizer that has the tokens of `fit_span`."""
     denoisers = denoisers_of(options)
-    sentinels = []
+    sentinels: list[int] = []
     while (number := vocabulary.special(f"extra_id_{len(sentinels)}")) is not None:
         sentinels.append(number)
     end = vocabulary.eos_id if vocabulary.eos_id is not None else vocabulary.special("sep")
     pad = vocabulary.special("pad")
-    assert end is not None and pad is not None and sentinels, "the tokenizer was not given the tokens of fit_span"
+    if end is None or pad is None or not sentinels:
+        raise AssertionError("the tokenizer was not given the tokens of fit_span")
     modes = {denoiser.mode: vocabulary.special(denoiser.mode) for denoiser in denoisers if denoiser.mode}
     known = {role: number for role, number in modes.items() if number is not None}
     return SpanObjective(denoisers, np.array(sentinels, np.int64), end, pad, known, seed)

@@ -89,7 +89,8 @@ def noise_mask(length: int, noise: int, spans: int, rng: np.random.Generator) ->
 def _divided(total: int, parts: int, rng: np.random.Generator) -> list[int]:
     """Divide a total into positive parts, each way as likely."""
     cuts = np.sort(rng.permutation(total - 1)[: parts - 1]) + 1
-    return np.diff(np.concatenate([[0], cuts, [total]])).tolist()
+    sizes: list[int] = np.diff(np.concatenate([[0], cuts, [total]])).tolist()
+    return sizes
 
 
 def _laid(gaps: Sequence[int], runs: Sequence[int], length: int) -> Bools:

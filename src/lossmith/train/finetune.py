@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.errors import InputError
-from lossmith.models.precision import fast_bf16
 from lossmith.models.folder import step_of
+from lossmith.models.precision import fast_bf16
 from lossmith.objectives import adopted
 from lossmith.train.checkpoint import LATEST, find_checkpoint
 from lossmith.train.config import option, settled

@@ -46,7 +46,7 @@ class TrainedRun:
         return _class_of(self.model_folder).from_pretrained(self.model_folder).eval()
 
     @cached_property
-    def _writer(self) -> Any:
+    def writer(self) -> Any:
         """The model, if it predicts what comes next; InputError if it was trained for something else."""
         kind = type(self.model).__name__
         if getattr(self.model.config, "is_encoder_decoder", False):
@@ -71,13 +71,13 @@ class TrainedRun:
         """Let the model continue `prompt`; options as of lossmith.evaluate.sample (max_new_tokens, temperature, …)."""
         from lossmith.evaluate import sample
 
-        return sample(self._writer, self.tokenizer, prompt, **options)
+        return sample(self.writer, self.tokenizer, prompt, **options)
 
     def next(self, prompt: str, *, top: int = 10, candidates: Sequence[str] = ()) -> NextTokens:
         """Return the most likely next tokens after `prompt`, and what each candidate would cost in nats."""
         from lossmith.evaluate import next_tokens
 
-        return next_tokens(self._writer, self.tokenizer, prompt, top=top, candidates=candidates)
+        return next_tokens(self.writer, self.tokenizer, prompt, top=top, candidates=candidates)
 
 
 def load_run(folder: str | Path) -> TrainedRun:

@@ -107,11 +107,11 @@ class Task:
         if row["name"] != "unigram":
             return row
         share = cast(SpanObjective, self.objective).text_share(self.window + 1)
-        told = {
+        return row | {
             "label": f"{row['label']}; sentinels and end for nothing",
             "nats_per_token": row["nats_per_token"] * share,
+            "definition": f"{row['definition']}, × {share:.4f}, the part of the targets that is text",
         }
-        return row | told | {"definition": f"{row['definition']}, × {share:.4f}, the part of the targets that is text"}
 
 
 def make_task(config: TrainConfig, store: TokenStore) -> Task:
