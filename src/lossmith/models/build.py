@@ -29,11 +29,13 @@ def build_model(
     exact: bool = False,
     architecture: str = "causal",
     pad_id: int | None = None,
+    added: int = 0,
 ) -> Any:
     """Return a Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
+    `added`: how many of them, the last ones, a model with weights need not know yet: it gets rows for them.
     `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does).
     Errors: InputError for an unknown name and for a folder whose model has no such head, DataError for one that holds
     no readable config.json or does not fit.
@@ -49,8 +51,15 @@ def build_model(
         hint = did_you_mean(name, presets)
         raise InputError(f"--model must be one of {', '.join(presets)} or a folder; got {name!r}.{hint}")
     if has_weights(folder):
-        return _continue_from(folder, vocab_size, context, exact, architecture)
+        return _grown(_continue_from(folder, vocab_size - added, context, exact, architecture), vocab_size)
     return _from_config(folder, vocab_size, context, architecture, **special)
+
+
+def _grown(model: Any, vocab_size: int) -> Any:
+    """Give a model rows for tokens that were added to its vocabulary, drawn like all others were."""
+    if model.config.get_text_config().vocab_size < vocab_size:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    return model
 
 
 def has_weights(folder: Path) -> bool:

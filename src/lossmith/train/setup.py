@@ -33,6 +33,8 @@ class Task:
     window: int
     """What `Blocks` and `windows` call the block size: the tokens of text in a block, less one."""
     document_mask: bool = False
+    added: int = 0
+    """Special tokens that the objective brings along: a causal model with weights gets rows for them."""
 
     @property
     def judged_by(self) -> Objective:
@@ -72,7 +74,8 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
     _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, options, seed)
-    return Task(spec, objective, tokenizer, blocks, window, config.document_mask)
+    added = tokenizer.vocab_size - store.tokenizer.vocab_size if spec.causal else 0
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added)
 
 
 def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
@@ -132,7 +135,7 @@ def _built(config: TrainConfig, task: Task) -> Any:
     return build_model(
         settled(config.model), vocab_size=tokenizer.vocab_size, context=settled(config.block_size),
         seed=settled(config.seed), end_id=tokenizer.eos_id, exact=tokenizer.kind != "hf",
-        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if roles else None,
+        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if roles else None, added=task.added,
     )  # fmt: skip
 
 
