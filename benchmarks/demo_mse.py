@@ -152,7 +152,7 @@ def digits(steps: int, *, wrong: float = 0.0) -> Problem:
         return x[chosen], y[chosen]
 
     def misled(seed: int) -> nn.Module:
-        model: Any = mlp(seed)
+        model = mlp(seed)
         updates = torch.optim.AdamW(model.parameters(), lr=1e-2)
         for step in range(300):
             images, labels = batch(seed + 1000, step)
@@ -160,7 +160,7 @@ def digits(steps: int, *, wrong: float = 0.0) -> Problem:
             updates.step()
             updates.zero_grad()
         with torch.no_grad():
-            for p in model[2].parameters():
+            for p in list(model.children())[-1].parameters():
                 p *= wrong
         return model
 
