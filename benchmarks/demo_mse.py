@@ -161,7 +161,7 @@ def digits(steps: int, *, wrong: float = 0.0) -> Problem:
             updates.zero_grad()
         with torch.no_grad():
             for p in list(model.children())[-1].parameters():
-                p *= wrong
+                p.mul_(wrong)
         return model
 
     return Problem(misled if wrong else mlp, batch, (x[:500], y[:500]), steps)
