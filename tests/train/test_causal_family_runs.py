@@ -131,6 +131,21 @@ def test_a_gap_is_shown_and_the_sentinels_are_saved(place: Path, tmp_path: Path)
     assert len(gap["text"]) <= 9 or "<|" in gap["text"]
 
 
+def test_a_trained_model_learns_to_fill_in(place: Path, tmp_path: Path) -> None:
+    """Its vocabulary grows by the sentinels, and what it knew it still knows; resumed, it is the same."""
+    options = {k: v for k, v in small(place).items() if k != "tokenizer"} | {"model": str(place / "teacher")}
+    options |= {"fim_rate": 0.5, "save_steps": 2}
+    run = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "a"), **options)
+    before = lossmith.load_run(place / "teacher")
+    assert run.tokenizer.vocab_size == before.tokenizer.vocab_size + 4 == run.model.config.vocab_size
+    first = next(row["eval_loss"] for row in rows(run) if "eval_loss" in row)
+    last = [row["eval_loss"] for row in rows(before) if "eval_loss" in row][-1]
+    assert first < last + 0.5
+    lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "b"), **options)
+    rest = lossmith.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "step-000002"))
+    assert rows(rest) == rows(run)
+
+
 def test_the_heads_are_no_part_of_the_saved_model(place: Path, tmp_path: Path) -> None:
     run = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "run"), mtp_heads=2, **small(place))
     saved = load_file(run.path / "model" / "model.safetensors")

@@ -23,6 +23,7 @@ CLASSES = {
 
 SUITED = {"seq2seq": "the configuration of an encoder–decoder (T5, BART)"}
 
+GROWING = ("causal", "seq2seq")  # architectures whose weights get rows for the tokens of an objective
 LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
 
 
@@ -43,7 +44,7 @@ def build_model(
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
     `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does). `new_tokens`: how
-    many of the last tokens the weights need not know: an encoder–decoder is given rows for them.
+    many of the last tokens the weights need not know yet: the model gets rows for them (causal, seq2seq).
     Errors: InputError for an unknown name and for a folder whose model has no such head, DataError for one that holds
     no readable config.json or does not fit.
     """
@@ -190,10 +191,10 @@ def _continue_from(
     config = _read_config(folder)
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
-    grows = architecture == "seq2seq" and new_tokens > 0 and vocab_size - new_tokens <= text.vocab_size
-    if (text.vocab_size < vocab_size or (exact and text.vocab_size != vocab_size)) and not grows:
+    needed = vocab_size - (new_tokens if architecture in GROWING else 0)
+    if text.vocab_size < needed or (exact and text.vocab_size != needed):
         raise DataError(
-            f"the tokenizer has {vocab_size} tokens and the model in {folder} has {text.vocab_size}: use the tokenizer "
+            f"the tokenizer has {needed} tokens and the model in {folder} has {text.vocab_size}: use the tokenizer "
             "that the model was trained with (leave --tokenizer out, or --tokenizer FOLDER)"
         )
     if positions and positions < context:
@@ -202,8 +203,8 @@ def _continue_from(
         model = auto_class(config, architecture).from_pretrained(
             folder, dtype=torch.float32, attn_implementation=attention(config)
         )
-    if text.vocab_size < vocab_size:  # new rows are drawn around the mean of the others
-        model.resize_token_embeddings(vocab_size)
+    if text.vocab_size < vocab_size:  # new rows are drawn like the others were
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model
 
 
