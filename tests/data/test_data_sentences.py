@@ -127,8 +127,8 @@ def test_what_cannot_be_a_pair_is_explained(tmp_path: Path) -> None:
         with pytest.raises(kind, match=match):
             store(tmp_path, **{"inputs": (table,), "tokenizer": "byte", **options})
 
-    refused(r"nothing in the column 'a' of row 4", DataError, pair_columns=("q", "a"))
-    refused(r"no column 'qq' \(--pair-columns\); it has q, a, n, score", DataError, pair_columns=("qq", "n"))
+    refused(r"no text in the column 'a' of row 4", DataError, pair_columns=("q", "a"))
+    refused(r"no column 'qq' \(--pair-columns\) in row 1; it has q, a, n, score", DataError, pair_columns=("qq", "n"))
     refused("must name two or three different columns", pair_columns=("q",))
     refused("must name two or three different columns", pair_columns=("q", "q"))
     refused("--pair-columns names columns of", pair_columns=("q", "n"), inputs=(str(text),))

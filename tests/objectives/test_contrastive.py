@@ -221,7 +221,7 @@ def test_a_learned_temperature_stays_in_its_range_and_gets_a_gradient() -> None:
 def test_alignment_and_uniformity_are_the_papers() -> None:
     encoder, rows = model().double().eval(), examples(columns=2)
     batch = batch_of(PAIRS, rows)
-    terms, figures = PAIRS.judged(encoder, batch)
+    terms, figures = PAIRS.scored(encoder, batch)
     unit = nn.functional.normalize(PAIRS.vectors(encoder, batch), dim=-1)
     a, b = unit[:6], unit[6:]
     assert figures["alignment"].mean().item() == pytest.approx((a - b).square().sum(1).mean().item())

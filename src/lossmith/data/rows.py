@@ -34,6 +34,22 @@ def table_rows(
         raise DataError(f"{str(path)!r} has no rows: expected a table with the columns {', '.join(columns)}")
 
 
+def pair_texts(path: Path, columns: tuple[str, ...], encoding: str = "utf-8") -> Iterator[str]:
+    """Yield the texts of the columns that --pair-columns names, row after row.
+
+    Errors: as `table_rows`; DataError for a cell that is empty or no text: a pair needs all its sides.
+    """
+    for number, row in enumerate(table_rows(path, dict.fromkeys(columns, "--pair-columns"), encoding), 1):
+        for name, cell in zip(columns, row, strict=True):
+            if not isinstance(cell, str) or not cell.strip():
+                got = f"it holds {cell!r}" if cell is not None and not isinstance(cell, str) else "there is none"
+                raise DataError(
+                    f"{str(path)!r} has no text in the column {name!r} of row {number} ({got}): a pair needs all its "
+                    "sides (and a hard negative where that column is asked for). Fill it in, or take the row out"
+                )
+            yield cell.strip()
+
+
 def _cell(row: Row, name: str, option: str, path: Path, number: int) -> Any:
     if name not in row:
         known = ", ".join(row)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from lossmith.data.config import DataConfig, Progress
 from lossmith.data.reading import decoded, raw_blocks
+from lossmith.data.rows import pair_texts
 from lossmith.data.sources import Source
 from lossmith.data.splitting import Piece, cut
-from lossmith.data.tables import table_cells, table_texts
+from lossmith.data.tables import table_texts
 
 Offsets = npt.NDArray[np.int64]
 
@@ -122,8 +123,8 @@ def source_pieces(source: Source, config: DataConfig, work: Path) -> Iterator[Pi
     drops the last line end, keeps the byte order mark, and reads a file of a single long line in one go.
     With --sentence-split a line or sentence is a document, with --pair-columns a cell is.
     """
-    if config.pair_columns:
-        yield from ((True, text) for text in table_cells(source, config.pair_columns, config.encoding, work))
+    if config.pair_columns and source.path is not None:
+        yield from ((True, text) for text in pair_texts(source.path, config.pair_columns, config.encoding))
     elif config.sentence_split:
         yield from cut(_documents(source, config, work), config.sentence_split)
     else:

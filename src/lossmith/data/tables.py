@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,31 +24,6 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
 
     Errors: DataError for a file that is not what its name says, or for a text field that is missing or no text.
     """
-    for row, (field,) in _table(source, encoding, work, lambda look: (_field(look, text_field, source.name),)):
-        yield from _cell(row.get(field), field, source.name)
-
-
-def table_cells(source: Source, columns: tuple[str, ...], encoding: str, work: Path) -> Iterator[str]:
-    """Yield the texts of these columns, row after row.
-
-    Errors: DataError for a file that is not what its name says, a column that is missing or no text, an empty cell.
-    """
-    named = _table(source, encoding, work, lambda look: tuple(_known(look, name, source.name) for name in columns))
-    for number, (row, _) in enumerate(named, 1):
-        for column in columns:
-            text = next(_cell(row.get(column), column, source.name, "--pair-columns"), "").strip()
-            if not text:
-                raise DataError(
-                    f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both sides "
-                    "(and its hard negative, where that column is asked for). Fill it, or take the row out"
-                )
-            yield text
-
-
-def _table(
-    source: Source, encoding: str, work: Path, choose: Callable[[list[dict[str, Any]]], tuple[str, ...]]
-) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
-    """Yield each row, and what `choose` says of the first ones."""
     with tempfile.TemporaryDirectory(dir=work, prefix="table-") as folder:
         path = _plain(source, encoding, Path(folder))
         if path.stat().st_size == 0:
@@ -57,10 +32,10 @@ def _table(
             look = list(islice(_rows(source.kind, path, Path(folder)), _LOOK))
         if not look:
             return
-        chosen = choose(look)
+        field = _field(look, text_field, source.name)
         with _explained(source):
             for row in _rows(source.kind, path, Path(folder), columns=list(look[0])):
-                yield row, chosen
+                yield from _cell(row.get(field), field, source.name)
 
 
 def _plain(source: Source, encoding: str, folder: Path) -> Path:
@@ -131,14 +106,6 @@ def _explained(source: Source) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _known(rows: list[dict[str, Any]], column: str, name: str) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if column in columns:
-        return column
-    hint = did_you_mean(column, columns)
-    raise DataError(f"{name!r} has no column {column!r} (--pair-columns); it has {', '.join(columns)}.{hint}")
-
-
 def _field(rows: list[dict[str, Any]], wanted: str | None, name: str) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if wanted is not None:
@@ -156,11 +123,11 @@ def _field(rows: list[dict[str, Any]], wanted: str | None, name: str) -> str:
     )
 
 
-def _cell(value: Any, field: str, name: str, option: str = "--text-field") -> Iterator[str]:
+def _cell(value: Any, field: str, name: str) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif value is not None:
         raise DataError(
             f"the column {field!r} of {name!r} holds {type(value).__name__}, expected text. "
-            f"Choose another column with {option}"
+            f"Choose another column with --text-field"
         )
