@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=2 python benchmarks/demo_simcse.py [--data DIR] [--masked-steps N] [--steps N] [--seeds 0 1 2]
 
-Raw text: 9 in 10 of the verses that the World English Bible and the King James Version share, each a line of its own
+Raw text: --verses of the verses that the World English Bible and the King James Version share, each a line of its own
 (nobody says which belong together), and the sentences of 300 news texts (benchmarks/demo_data_similarity.py). For each
 seed: `lossmith train --objective masked` on it, then `--objective contrastive` on the same lines, from that model.
 
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from demo_data_similarity import background, fetch, lee, verses
 from rows import keep
-from scipy.stats import spearmanr, t
+from scipy.stats import spearmanr, t  # type: ignore[import-untyped]
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 import lossmith
@@ -39,9 +39,9 @@ ASKED = 1000
 Vectors = np.ndarray
 
 
-def raw_text(folder: Path, held: set[int], pairs: list[tuple[str, str]], target: Path) -> int:
+def raw_text(folder: Path, learnt: list[tuple[str, str]], target: Path) -> int:
     """Write the sentences to learn from, one a line, and return how many there are."""
-    lines = [verse for i, pair in enumerate(pairs) if i not in held for verse in pair]
+    lines = [verse for pair in learnt for verse in pair]
     lines += [sentence for _, sentence in cut(((True, text) for text in background(folder)), "sentence")]
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
@@ -62,7 +62,7 @@ def pretrained(text: Path, work: Path, seed: int, args: argparse.Namespace) -> t
     masked = lossmith.train(
         text, objective="masked", tokenizer=f"bpe:{args.vocabulary}", block_size=args.context,
         model=str(shape), optim="muon", learning_rate=0.02, adamw_learning_rate=0.007, weight_decay=0.0,
-        max_steps=args.masked_steps, per_device_train_batch_size=32, output_dir=str(work / f"masked-{seed}"), **shared,
+        max_steps=args.masked_steps, per_device_train_batch_size=16, output_dir=str(work / f"masked-{seed}"), **shared,
     )  # fmt: skip
     simcse = lossmith.train(
         text, objective="contrastive", sentence_split="line", model=str(masked.path), block_size=args.context,
@@ -91,7 +91,8 @@ def token_average(folder: Path, texts: list[str]) -> Vectors:
     encoder = open_encoder(folder, "AutoModel")
     table = encoder.model.get_input_embeddings().weight.detach().double().numpy()
     means = [table[encoder.tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts]
-    return np.stack([mean / np.linalg.norm(mean) for mean in means])
+    averaged: Vectors = np.stack([mean / np.linalg.norm(mean) for mean in means])
+    return averaged
 
 
 def tf_idf(texts: list[str]) -> Vectors:
@@ -129,9 +130,8 @@ def measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     data = fetch(args.data)
     pairs, (news, human) = verses(data), lee(data)
     order = np.random.default_rng(0).permutation(len(pairs))
-    held = set(order[: len(pairs) // 10].tolist())
-    asked = [pairs[i] for i in order[:ASKED]]
-    lines = raw_text(data, held, pairs, work / "raw.txt")
+    asked, learnt = ([pairs[i] for i in part] for part in (order[:ASKED], order[ASKED : ASKED + args.verses]))
+    lines = raw_text(data, learnt, work / "raw.txt")
     texts = [news, [one for one, _ in asked], [two for _, two in asked]]
     both = tf_idf(texts[1] + texts[2])
     reference = figures(tf_idf(news), human, both[:ASKED], both[ASKED:])
@@ -174,11 +174,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path.home() / ".cache" / "lossmith" / "demo-similarity")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    for name, default in (("masked-steps", 300), ("steps", 100), ("batch", 64), ("context", 64)):
+    for name, default in (("masked-steps", 300), ("steps", 100), ("batch", 64), ("context", 128), ("verses", 6000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("layers", 2), ("width", 128), ("vocabulary", 4096)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--try", action="store_true", dest="dry", help="print, and keep no row")
     args = parser.parse_args()
     start, cpu = time.perf_counter(), time.process_time()
