@@ -29,6 +29,7 @@ from demo_data_similarity import background, fetch, lee, verses
 from rows import keep
 from scipy.stats import spearmanr, t  # type: ignore[import-untyped]
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
+from transformers.utils import logging
 
 import lossmith
 from lossmith.data.splitting import cut
@@ -91,8 +92,7 @@ def token_average(folder: Path, texts: list[str]) -> Vectors:
     encoder = open_encoder(folder, "AutoModel")
     table = encoder.model.get_input_embeddings().weight.detach().double().numpy()
     means = [table[encoder.tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts]
-    averaged: Vectors = np.stack([mean / np.linalg.norm(mean) for mean in means])
-    return averaged
+    return np.stack([mean / np.linalg.norm(mean) for mean in means])
 
 
 def tf_idf(texts: list[str]) -> Vectors:
@@ -104,7 +104,8 @@ def tf_idf(texts: list[str]) -> Vectors:
     for row, count in enumerate(counts):
         for word, n in count.items():
             out[row, place[word]] = n * math.log(len(texts) / found[word])
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    return out
 
 
 def figures(news: Vectors, human: np.ndarray, queries: Vectors, documents: Vectors) -> dict[str, float]:
@@ -146,7 +147,7 @@ def measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             cuts = max(cuts, sum(longer))
         averaged = [token_average(masked, part) for part in texts]
         found["token_average"].append(figures(averaged[0], human, *averaged[1:]))
-        print(seed, {name: rows[-1] for name, rows in found.items()}, flush=True)
+        print(f"seed {seed}", {name: rows[-1] for name, rows in found.items()}, flush=True)
     return {"lines": lines, "judged_pairs": 1225, "texts_cut": cuts, **table(found), "tf_idf": rounded(reference)}
 
 
@@ -171,6 +172,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and keep the row."""
+    logging.set_verbosity_error()  # the untrained pooler and the head left behind are meant
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path.home() / ".cache" / "lossmith" / "demo-similarity")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
