@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,20 +34,21 @@ def table_cells(source: Source, columns: tuple[str, ...], encoding: str, work: P
     Errors: DataError for a file that is not what its name says, a column that is missing or no text, an empty cell.
     """
     named = _table(source, encoding, work, lambda look: tuple(_known(look, name, source.name) for name in columns))
-    for number, (row, _) in enumerate(named, 1):
-        for column in columns:
-            text = next(_cell(row.get(column), column, source.name, "--pair-columns"), "").strip()
-            if not text:
-                raise DataError(
-                    f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both sides "
-                    "(and its hard negative, where that column is asked for). Fill it, or take the row out"
-                )
-            yield text
+    with contextlib.closing(named):  # an error must not leave the file open
+        for number, (row, _) in enumerate(named, 1):
+            for column in columns:
+                text = next(_cell(row.get(column), column, source.name, "--pair-columns"), "").strip()
+                if not text:
+                    raise DataError(
+                        f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both sides "
+                        "(and its hard negative, where that column is asked for). Fill it, or take the row out"
+                    )
+                yield text
 
 
 def _table(
     source: Source, encoding: str, work: Path, choose: Callable[[list[dict[str, Any]]], tuple[str, ...]]
-) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+) -> Generator[tuple[dict[str, Any], tuple[str, ...]], None, None]:
     """Yield each row, and what `choose` says of the first ones."""
     with tempfile.TemporaryDirectory(dir=work, prefix="table-") as folder:
         path = _plain(source, encoding, Path(folder))
