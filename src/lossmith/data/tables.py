@@ -40,8 +40,8 @@ def table_cells(source: Source, columns: tuple[str, ...], encoding: str, work: P
                 text = next(_cell(row.get(column), column, source.name, "--pair-columns"), "").strip()
                 if not text:
                     raise DataError(
-                        f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both sides "
-                        "(and its hard negative, where that column is asked for). Fill it, or take the row out"
+                        f"{source.name!r} has nothing in the column {column!r} of row {number}: a pair needs both "
+                        "sides (and its hard negative, where that column is asked for). Fill it, or take the row out"
                     )
                 yield text
 
