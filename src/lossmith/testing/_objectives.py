@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossmith.errors import InputError, did_you_mean
+from lossmith.models import bodies as model_bodies
 from lossmith.models.mode import evaluating
 from lossmith.testing._seq2seq import (
     ROUNDING,
@@ -204,8 +205,8 @@ def _states(objective: Any, model: Any, batch: dict[str, Tensor]) -> Tensor:
 def _every_state(objective: Any, model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     """Return the last hidden states of a model among the objective's own tensors (a generator), and of the model."""
     objective.terms(model, batch)  # whatever is tried once per model is tried here
-    owners: list[Any] = [getattr(objective, "own", None), model]
-    bodies = [owner.base_model for owner in owners if hasattr(owner, "base_model")]
+    own: Any = getattr(objective, "own", None)  # of an encoder–decoder the encoder is watched: see _seq2seq.py
+    bodies = [*([own.base_model] if hasattr(own, "base_model") else []), model_bodies(model)[0]]
     seen: dict[int, Tensor] = {}
     handles = [body.register_forward_hook(lambda it, _, out: seen.update({id(it): out[0]})) for body in bodies]
     try:
