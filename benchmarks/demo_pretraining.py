@@ -29,7 +29,7 @@ def main(steps: int) -> None:
     train, test, prose = sections(CACHE / "sections")
     start = time.perf_counter()
     body = pretrain(
-        "bert", inputs=(str(prose),), objective="sentence_pair", tokenizer="bpe:4096", max_steps=steps,
+        "bert", inputs=(str(prose),), objective="sentence_pair", mask_rate=0.3, tokenizer="bpe:4096", max_steps=steps,
         eval_max_tokens=65536, sample_tokens=0,
     )  # fmt: skip
     seconds = round(time.perf_counter() - start, 1)
