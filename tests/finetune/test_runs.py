@@ -90,7 +90,10 @@ def graded(n: int) -> list[dict[str, Any]]:
 TASKS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str, float]] = {
     "tagging": (tagged(120), {}, "entity_f1", 0.9),
     "multi_label": (
-        [{"text": f"{'red' * (i & 1)} {'蓝' * (i & 2)}{i}", "label": ["r"] * (i & 1) + ["b"] * (i >> 1 & 1)} for i in range(160)],
+        [
+            {"text": f"{'red' * (i & 1)} {'蓝' * (i & 2)}{i}", "label": ["r"] * (i & 1) + ["b"] * (i >> 1 & 1)}
+            for i in range(160)
+        ],
         {}, "f1_micro", 0.9,
     ),
     "regression": (
