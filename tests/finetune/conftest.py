@@ -52,7 +52,8 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=261, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, pad_token_id=257, hidden_dropout_prob=0.1,
+        max_position_embeddings=64, pad_token_id=257, hidden_dropout_prob=0.05, attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,
     )  # fmt: skip
     return _save(BertForMaskedLM(config), tmp_path_factory.mktemp("bert") / "model", ("pad", "cls", "sep", "mask"))
 

@@ -211,14 +211,16 @@ def parameters_of(model: Any) -> tuple[int, int]:
     return trained, sum(p.numel() for p in model.parameters())
 
 
-def suited_rate(model: Any) -> float:
+def suited_rate(model: Any, config: FinetuneConfig) -> float:
     """Return the default learning rate of a pre-trained model: 5e-5 · 768 / width, 768 being BERT's.
 
+    Ten times that for adapters, and for a head on a frozen body.
     Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best
-    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
+    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP); the factor ten of LoRA:
+    https://thinkingmachines.ai/blog/lora/.
     """
     width = getattr(model.config.get_text_config(), "hidden_size", None) or 768
-    return 5e-5 * 768 / int(width)
+    return 5e-5 * 768 / int(width) * (10 if config.lora_rank or config.freeze == "body" else 1)
 
 
 def named(classes: Sequence[str]) -> dict[str, Any]:
