@@ -10,6 +10,7 @@ import pytest
 from conftest import classified
 
 from lossmith import cli
+from lossmith.data import Tokenizer
 from lossmith.data.labelled import LabelColumns, read_labelled
 from lossmith.data.labelled_audit import audit, split_rows
 from lossmith.data.labelled_order import Examples
@@ -49,7 +50,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[str], list[str]]] = [
         "chat", [{"m": [{"role": "user", "content": "x"}]}], ["--task", "instruction", "--messages-column", "m"],
         ["no answer"],
     ),
-    ("two", GOOD[:1], [], ["one class"]),
+    ("one row", GOOD[:1], [], ["1 rows are too few to hold a part of 0.1 of them out"]),
     ("architecture", [{"source": f"a{i}", "target": "b"} for i in range(20)], ["--task", "seq2seq"], []),
 ]  # fmt: skip
 
@@ -72,6 +73,7 @@ def _resnet(tmp_path: Path) -> str:
 
     ResNetConfig().save_pretrained(tmp_path / "resnet")
     (tmp_path / "resnet" / "model.safetensors").write_bytes(b"")
+    Tokenizer.byte().with_special(("pad",)).save(tmp_path / "resnet")
     return str(tmp_path / "resnet")
 
 
@@ -85,8 +87,6 @@ def test_a_label_that_training_does_not_know(bert: str, table: Table, tmp_path: 
 
 
 def test_a_tokenizer_that_does_not_fit(bert: str, table: Table, tmp_path: Path, capsys: Any) -> None:
-    from lossmith.data import Tokenizer
-
     Tokenizer.train_bpe([row["text"] for row in classified(300)] * 3, 330).with_special(("pad", "cls", "sep")).save(
         tmp_path / "tok"
     )

@@ -43,16 +43,23 @@ def open_config(folder: Path, auto: str, task: str) -> Any:
     return config
 
 
-def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any], seed: int) -> Made:
+def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any], seed: int, tokens: int) -> Made:
     """Return a pre-trained model with the head of a task; a head that it has already for the same labels is kept.
 
-    Errors: DataError for weights that belong to another architecture, InputError for one without such a head.
+    Errors: DataError for weights that belong to another architecture or a tokenizer of more `tokens` than the model
+    knows, InputError for a model without such a head.
     """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = open_config(folder, auto, task)
+    known = getattr(config.get_text_config(), "vocab_size", None)
+    if known and tokens > known:
+        raise DataError(
+            f"the tokenizer has {tokens} tokens and the model in {folder} has {known}: it is not the one the model was "
+            "trained with. Give that one: --tokenizer FOLDER"
+        )
     for key, value in settings.items():
         setattr(config, key, value)
     torch.manual_seed(seed)
