@@ -75,7 +75,7 @@ def test_the_cost_of_answers_is_the_models_own_loss(kind: str, tied: bool) -> No
     total = objective.terms(model, batch)["answer"]
     assert objective.states(model, batch)[1] is not None  # the way that stores no logits
     theirs = model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss
-    assert float(total.mean()) == pytest.approx(float(theirs), rel=1e-5)
+    assert total.mean().item() == pytest.approx(theirs.item(), rel=1e-5)
     assert float(objective.counts(batch)["answer"]) == float(total.weight) == 6
 
 
