@@ -104,7 +104,7 @@ class FinetuneConfig(RunOptions):
     num_train_epochs: float | None = None
     """Passes over the training rows; --max-steps wins; default: 3, with a preset 10."""
     learning_rate: float | None = None
-    """Peak learning rate; default: the preset's, else 5e-5 · 768 / width (with LoRA or a frozen body ten times that)."""
+    """Peak learning rate; default: the preset's, else 5e-5 · 768 / width (LoRA, frozen body: ten times that)."""
     lr_scheduler_type: Literal["constant", "linear", "cosine", "wsd"] | None = None
     """Schedule after the warm-up; default: linear."""
     warmup_steps: float | None = None
