@@ -24,7 +24,7 @@ from lossmith.train.config import TrainConfig, option
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH = ["README.md"]
 ENGLISH += [f"docs/{page}.md" for page in ("data", "training", "numbers", "losses", "reading", "integrations")]
-ENGLISH += [f"docs/{page}.md" for page in ("objectives", "evaluation", "surprise")]
+ENGLISH += [f"docs/{page}.md" for page in ("objectives", "finetuning", "evaluation", "surprise")]
 PAGES = [*ENGLISH, *(page.replace(".md", ".zh.md") for page in ENGLISH)]
 EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 GOLDEN = ROOT / "tests" / "runs" / "golden"
@@ -71,6 +71,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notes.md.gz").write_bytes(gzip.compress(text[:3000].encode()))
     rows = [json.dumps({"title": part[:9], "body": part}) for part in text.split("\n\n") if part]
     (tmp_path / "posts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    reviews = [f"{word} {i},{word}" for i, word in enumerate(["good", "bad", "好"] * 20)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,stars", *reviews]), encoding="utf-8")
     (tmp_path / "novel-gb.txt").write_bytes("床前明月光，疑是地上霜。\n".encode("gb18030") * 300)
     (tmp_path / "latin.txt").write_bytes("café latin".encode("latin-1"))
     (tmp_path / "one.txt").write_text("x", encoding="utf-8")
@@ -87,6 +89,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shortened(words: list[str]) -> list[str]:
     """The command as written, cut to two steps (three where it goes on) and small samples; the last option wins."""
+    if words[:2] == ["lossmith", "finetune"]:
+        return [*words, "--max-steps", "2"]
     if words[:2] != ["lossmith", "train"] or any(word.startswith("--list-") for word in words):
         return words
     steps = "3" if "--resume-from-checkpoint" in words else "2"

@@ -215,7 +215,7 @@ def test_a_causal_model_also_gives_embeddings(desk: Path, tmp_path: Path, capsys
         (("long", "--as-code-length", "--compare", "nowhere"), "expected the folder of a run of lossmith train"),
         (("long", "a.csv", "--predictions", "a.csv"), "with --predictions there is no MODEL"),
         (("--predictions", "a.csv"), "--predictions needs --task classification"),
-        (("long", "a.csv", "--task", "generation"), "give --predictions FILE"),
+        (("long", "a.csv", "--task", "generation"), "has no column 'source' (--source-column)"),
         (("long", "a.csv", "b.csv", "--task", "cloze"), "takes one table; got 2"),
         (("long", "a.csv", "--task", "minimal_pairs"), "has no column 'good' (--good-column)"),
         (("long", "a.csv", "--task", "classification", "--text-column", "label"), "has no classification head"),

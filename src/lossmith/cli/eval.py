@@ -26,7 +26,10 @@ Task = Literal[
     "minimal_pairs",
     "cloze",
     "retrieval",
+    "multi_label",
+    "tagging",
 ]
+HEADS = ("generation", "multi_label", "tagging")
 FROM_FILE = ("classification", "regression", "similarity", "generation")
 
 
@@ -47,11 +50,17 @@ class Args:
     text_column: Columns = ()
     """Column of the text, or two of a pair (classification, regression; similarity takes two)."""
     label_column: Column = None
-    """Column of the label (default: label; for generation: reference)."""
+    """Column of the label (default: label; generation: reference, with a model target)."""
     prediction_column: str = "prediction"
     """Column of the prediction (--predictions)."""
     source_column: Column = None
-    """Column of the source text, for the baseline that copies it (generation)."""
+    """Column of the source text: for a model what it reads (default: source), and the baseline that copies it."""
+    tokens_column: str = "tokens"
+    """Column of the list of words (tagging)."""
+    tags_column: str = "tags"
+    """Column of the list of tags (tagging)."""
+    max_new_tokens: int = 64
+    """Longest text that a model writes, in tokens (generation)."""
     probability_columns: Columns = ()
     """Columns of the classes' probabilities, or one column that holds a list or {label: probability}."""
     logit_columns: Columns = ()
@@ -145,8 +154,6 @@ def _check(args: Args) -> None:
             "lossmith eval needs MODEL and DATA, as in lossmith eval runs/my-run text.txt, or --predictions FILE; got "
             f"{' '.join(args.inputs) or 'neither'}"
         )
-    elif args.task == "generation":
-        raise InputError("--task generation evaluates texts that were already generated: give --predictions FILE")
     elif args.task != "language_modeling" and len(args.inputs) != 2:
         raise InputError(f"--task {args.task} takes one table; got {len(args.inputs) - 1}: {' '.join(args.inputs[1:])}")
     if args.max_examples is not None and args.max_examples < 1:
@@ -189,7 +196,16 @@ def _model(args: Args, how: Resampling) -> Outcome:
         return _choices(args, how)
     if args.task == "retrieval":
         return _retrieval(args, how)
-    return _table(args, how)
+    return _head(args, how) if args.task in HEADS else _table(args, how)
+
+
+def _head(args: Args, how: Resampling) -> Outcome:
+    """Several labels, tags, and texts that a model writes."""
+    from lossmith.evaluate.heads import head_outcome
+
+    if args.compare is not None:
+        raise InputError(f"--compare does not know --task {args.task} with models yet: leave it out")
+    return head_outcome(_folder(args.inputs[0]), Path(args.inputs[1]), args.task, args, how, args.tokenizer)
 
 
 def _folder(path: str | Path) -> Path:

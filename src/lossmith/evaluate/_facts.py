@@ -14,6 +14,7 @@ from typing import Any
 from lossmith.diagnosis import Finding
 from lossmith.diagnosis.report import findings_of, marks_of
 from lossmith.errors import DataError
+from lossmith.evaluate._task_page import is_task, task_commands
 from lossmith.pictures.panel import Panel, loss_panel, side_panels
 from lossmith.pictures.text import clean, program
 from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
@@ -132,7 +133,7 @@ class Facts:
             Row(b["name"], b["label"], float(b["nats_per_token"]), parse_number(b["bits_per_byte"]), b["definition"])
             for b in self.baselines
         ]
-        best = self.headline
+        best = None if is_task(self.info) else self.headline
         if best and best.loss is not None and math.isfinite(best.loss):
             definition = f"cross-entropy of the validation {self.unit}s under the model"
             rows.append(Row(OURS, "this model", best.loss, best.bits_per_byte, definition))
@@ -170,6 +171,8 @@ class Facts:
 
     def commands(self) -> list[tuple[str, str, str]]:
         """Return (what for, language, what to type), with the real path of this run."""
+        if is_task(self.info):
+            return task_commands(self.info, str(self.folder.resolve()))
         path = shlex.quote(str(self.folder.resolve()))
         prompt = str(self.info.get("example") or "The")
         quoted = shlex.quote(clean(prompt).split("\n")[0][:60])

@@ -7,6 +7,7 @@ from typing import Any
 
 from lossmith.diagnosis._page import finding_box
 from lossmith.evaluate._facts import OURS, Facts, Row
+from lossmith.evaluate._task_page import is_task, task_cards, task_measured, task_tables
 from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
 from lossmith.pictures.page import PAGE, STYLE, figure, text
 from lossmith.pictures.text import clean, fixed, number
@@ -45,6 +46,8 @@ def _header(facts: Facts) -> list[str]:
 
 
 def _headline(facts: Facts) -> list[str]:
+    if is_task(facts.info):
+        return _task(facts)
     best = facts.headline
     if best is None:
         return _section("Result", f'<p class="lead">{text(no_evaluation(facts))}</p>')
@@ -54,6 +57,26 @@ def _headline(facts: Facts) -> list[str]:
     )
     said = " ".join(text(sentence) for sentence in (measured_on(best), *facts.meaning()))
     return _section("Result", f'<ul class="cards">{items}</ul>', f"<p>{said}</p>")
+
+
+def _task(facts: Facts) -> list[str]:
+    """The figures of a fine-tuned model, and its tables."""
+    items = "".join(
+        f"<li><strong>{text(figure)}</strong> <b>{text(name)}</b><span>{text(what)}</span></li>"
+        for figure, name, what in task_cards(facts.info)
+    )
+    out = _section("Result", f'<ul class="cards">{items}</ul>', f"<p>{text(task_measured(facts.info))}</p>")
+    for title, said, head, rows in task_tables(facts.info):
+        lines = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in rows)
+        table = f'<table class="facts"><thead><tr>{_cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table>'
+        out += _section(title, f"<p>{text(said)}</p>" if said else "", f'<div style="overflow-x:auto">{table}</div>')
+    return out
+
+
+def _cells(row: list[str], tag: str) -> str:
+    """The cells of a row of a table, all but the first aligned right."""
+    kinds = ("", *[' class="n"'] * (len(row) - 1))
+    return "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
 
 def _comparison(facts: Facts) -> list[str]:

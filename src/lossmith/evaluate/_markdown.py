@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lossmith.evaluate._facts import OURS, Facts
+from lossmith.evaluate._task_page import is_task, task_cards, task_measured, task_tables
 from lossmith.evaluate._words import STATUS, cards, chosen_samples, measured_on, no_evaluation, overview, plain, tables
 from lossmith.pictures.text import clean, fixed, number
 
@@ -55,7 +56,19 @@ def _status(facts: Facts) -> list[str]:
     return out + ([fenced(str(facts.info["error"]))] if facts.info.get("error") else [])
 
 
+def _task(facts: Facts) -> list[str]:
+    """The figures of a fine-tuned model, and its tables."""
+    cards_of = [[f"**{inline(figure)}**", inline(name), inline(what)] for figure, name, what in task_cards(facts.info)]
+    out = ["## Result", _table(["", "", ""], cards_of), inline(task_measured(facts.info))]
+    for title, said, head, rows in task_tables(facts.info):
+        cells = [[inline(cell) for cell in row] for row in rows]
+        out += [f"## {title}", inline(said), _table([inline(name) for name in head], cells, right=len(head) - 1)]
+    return out
+
+
 def _headline(facts: Facts) -> list[str]:
+    if is_task(facts.info):
+        return _task(facts)
     best = facts.headline
     if best is None:
         return ["## Result", no_evaluation(facts)]

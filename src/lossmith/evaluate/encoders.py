@@ -49,8 +49,8 @@ class Encoder:
         )
 
 
-def open_encoder(folder: Path, kind: str, tokenizer: str | None = None) -> Encoder:
-    """Open a model of a transformers Auto class with its tokenizer.
+def open_encoder(folder: Path, kind: str, tokenizer: str | None = None, *, several: bool = False) -> Encoder:
+    """Open a model of a transformers Auto class with its tokenizer; `several`: its head gives several labels to a text.
 
     Errors: DataError for a folder without the head that is asked for, or a tokenizer that does not fit the model.
     """
@@ -62,8 +62,8 @@ def open_encoder(folder: Path, kind: str, tokenizer: str | None = None) -> Encod
     except (OSError, ValueError, KeyError) as error:
         why = (str(error).splitlines() or [""])[0]
         raise DataError(f"{source} holds no tokenizer that can be read ({why}): give one with --tokenizer") from error
-    if kind == "AutoModelForSequenceClassification":
-        _check_head(folder)
+    if kind != "AutoModel":
+        _check_head(folder, kind.removeprefix("AutoModel"), several)
     model = load(folder, kind)
     check_fits(len(loaded), model, folder)
     limits = (max_positions(model), loaded.model_max_length)
@@ -77,7 +77,7 @@ def position_offset(model: Any) -> int:
     return int(model.config.pad_token_id) + 1 if model.config.model_type in kin else 0
 
 
-def _check_head(folder: Path) -> None:
+def _check_head(folder: Path, head: str, several: bool) -> None:
     """A head that is not in the file would be made up of random numbers, and its figures be those of chance."""
     from transformers import AutoConfig
 
@@ -86,13 +86,15 @@ def _check_head(folder: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no model that transformers knows: {error}") from error
     kinds = config.architectures or ["a model without a named architecture"]
-    if not any("ForSequenceClassification" in kind for kind in kinds):
+    if not any(head in kind for kind in kinds):
         raise DataError(
-            f"{folder} holds {kinds[0]}, which has no classification head: fine-tune it first, or give "
-            "--predictions FILE"
+            f"{folder} holds {kinds[0]}, which has no {'tagging' if 'Token' in head else 'classification'} head: "
+            "fine-tune it first, or give --predictions FILE"
         )
-    if config.problem_type == "multi_label_classification":
-        raise InputError(f"{folder} gives several labels to a text, which lossmith eval does not measure yet")
+    if "Sequence" in head and several != (config.problem_type == "multi_label_classification"):
+        if several:
+            raise InputError(f"{folder} gives one label to a text: say --task classification")
+        raise InputError(f"{folder} gives several labels to a text: say --task multi_label")
 
 
 def classes_of_model(model: Any) -> list[str]:

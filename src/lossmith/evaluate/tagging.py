@@ -53,7 +53,7 @@ def tagging_outcome(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     bio = is_bio(classes)
     units, statistics = _units(true, predicted, bio), _statistics(bio)
     figures = figures_of(statistics, units.sum(0), sums_of_units(units, how), how)
-    outcome = Outcome("tagging", len(true), "rows", figures)
+    outcome = Outcome("tagging", len(true), "examples", figures)
     outcome.counts = {"examples": len(true), "words": sum(counts.values()), "tags": len(classes)}
     most = max(counts, key=lambda tag: counts[tag])
     sums = _units(true, [[most] * len(row) for row in true], bio).sum(0)

@@ -115,7 +115,7 @@ def _loop(session: Session, made: Made, task: FineTask, rows: Rows) -> FinetuneL
     model, world = made.model.to(session.world.device), session.world
     config: FinetuneConfig = session.config
     bf16 = fast_bf16(world.device) if config.bf16 is None else config.bf16
-    rate = suited_rate(model) if config.learning_rate is None else config.learning_rate
+    rate = suited_rate(model, config) if config.learning_rate is None else config.learning_rate
     config = session.config = replace(config, bf16=bf16, learning_rate=rate)
     if config.torch_compile:
         model.base_model.compile()

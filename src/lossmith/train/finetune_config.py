@@ -97,6 +97,30 @@ class FinetuneConfig(RunOptions):
     """seq2seq: validation rows that are generated at an evaluation for chrF and BLEU; default: 200."""
     max_new_tokens: int | None = None
     """seq2seq: longest generated text in tokens; default: 64."""
+    per_device_train_batch_size: int | None = None
+    """Rows in one forward pass on one device; default: 16, with a preset 32."""
+    max_steps: int | None = None
+    """Optimizer steps; default: as many as --num-train-epochs take."""
+    num_train_epochs: float | None = None
+    """Passes over the training rows; --max-steps wins; default: 3, with a preset 10."""
+    learning_rate: float | None = None
+    """Peak learning rate; default: the preset's, else 5e-5 · 768 / width (LoRA, frozen body: ten times that)."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine", "wsd"] | None = None
+    """Schedule after the warm-up; default: linear."""
+    warmup_steps: float | None = None
+    """Steps of linear warm-up; below 1: a fraction of all steps; default: 0.1."""
+    weight_decay: float | None = None
+    """Weight decay of matrices; default: 0.01, with a preset its own."""
+    adam_beta2: float | None = None
+    """Second-moment decay; default: 0.999."""
+    eval_steps: int | None = None
+    """Steps between evaluations; default: the end of every epoch."""
+    eval_max_tokens: int | None = None
+    """Of lossmith train; here it is --max-eval-examples."""
+    sample_prompt: str | None = None
+    """Of lossmith train; here validation rows are shown."""
+    sample_tokens: int | None = None
+    """0: show no answers to validation rows at evaluations."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -220,6 +244,9 @@ def _check_task(config: FinetuneConfig, task: str) -> None:
     for name, tasks in _OWN.items():
         if getattr(config, name) not in (None, ()) and task not in tasks:
             raise InputError(f"{option(name)} belongs to --task {' or '.join(tasks)}; got it with {task}: leave it out")
+    for name in ("eval_max_tokens", "sample_prompt"):
+        if getattr(config, name) is not None:
+            raise InputError(f"{option(name)} belongs to lossmith train: leave it out")
     if config.metric not in METRICS[task]:
         hint = did_you_mean(str(config.metric), METRICS[task])
         raise InputError(f"--metric must be one of {', '.join(METRICS[task])} for {task}; got {config.metric!r}.{hint}")

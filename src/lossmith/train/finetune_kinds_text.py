@@ -21,7 +21,7 @@ from lossmith.objectives.tasks_text import AnswerObjective, right_tokens
 from lossmith.train.finetune_encode import Coder
 from lossmith.train.finetune_kinds import Found, Kind
 
-ANSWERS_SHOWN = 3  # validation prompts that are answered at an evaluation
+ANSWERS_SHOWN = 5  # validation prompts that are answered at an evaluation
 
 
 class Answering(Kind):
@@ -159,7 +159,7 @@ class Instruction(Answering):
     def templated(self, told: Sequence[tuple[str, str]], tokenizer: Any, row: int) -> list[tuple[list[int], bool]]:
         """Return the parts of a conversation: what an assistant's turn adds weighs.
 
-        Errors: DataError where the template writes a turn otherwise once more turns follow, so that parts have no place.
+        Errors: DataError where the template writes a turn otherwise once more turns follow: parts have no place then.
         """
         messages = [{"role": role, "content": content} for role, content in told]
         parts: list[tuple[list[int], bool]] = []

@@ -43,16 +43,23 @@ def open_config(folder: Path, auto: str, task: str) -> Any:
     return config
 
 
-def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any], seed: int) -> Made:
+def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any], seed: int, tokens: int) -> Made:
     """Return a pre-trained model with the head of a task; a head that it has already for the same labels is kept.
 
-    Errors: DataError for weights that belong to another architecture, InputError for one without such a head.
+    Errors: DataError for weights that belong to another architecture or a tokenizer of more `tokens` than the model
+    knows, InputError for a model without such a head.
     """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = open_config(folder, auto, task)
+    known = getattr(config.get_text_config(), "vocab_size", None)
+    if known and tokens > known:
+        raise DataError(
+            f"the tokenizer has {tokens} tokens and the model in {folder} has {known}: it is not the one the model was "
+            "trained with. Give that one: --tokenizer FOLDER"
+        )
     for key, value in settings.items():
         setattr(config, key, value)
     torch.manual_seed(seed)
@@ -211,14 +218,16 @@ def parameters_of(model: Any) -> tuple[int, int]:
     return trained, sum(p.numel() for p in model.parameters())
 
 
-def suited_rate(model: Any) -> float:
+def suited_rate(model: Any, config: FinetuneConfig) -> float:
     """Return the default learning rate of a pre-trained model: 5e-5 · 768 / width, 768 being BERT's.
 
+    Ten times that for adapters, and for a head on a frozen body.
     Source: 5e-5 is transformers' default and in BERT's range (https://arxiv.org/abs/1810.04805, A.3); that the best
-    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP).
+    rate of Adam goes with 1/width: https://arxiv.org/abs/2203.03466 (µP); the factor ten of LoRA:
+    https://thinkingmachines.ai/blog/lora/.
     """
     width = getattr(model.config.get_text_config(), "hidden_size", None) or 768
-    return 5e-5 * 768 / int(width)
+    return 5e-5 * 768 / int(width) * (10 if config.lora_rank or config.freeze == "body" else 1)
 
 
 def named(classes: Sequence[str]) -> dict[str, Any]:

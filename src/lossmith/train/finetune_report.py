@@ -114,20 +114,31 @@ def print_task_summary(console: Console, result: dict[str, Any], path: Path) -> 
 
 def places(path: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what a run leaves and where, and the command that evaluates it."""
+    command = eval_command(path, config)
     return [
         ("report", str(path / "report.html")),
         ("curve", str(path / "loss.png")),
         ("answers", str(path / "samples.jsonl")),
         ("model", str(path / "model")),
-        ("evaluate", eval_command(path, config)),
+        *([("evaluate", command)] if command else []),
     ]
 
 
-def eval_command(path: Path, config: dict[str, Any]) -> str:
-    """Return the command that evaluates a fine-tuned model on other rows of the same columns."""
-    words = [program(), "eval", str(path), "TEST.jsonl", "--task", str(config["task"])]
-    for name in ("text_column", "label_column"):
-        value = config.get(name)
+def eval_command(path: Path, config: dict[str, Any]) -> str | None:
+    """Return the command that evaluates a fine-tuned model on other rows of the same columns; None where none does."""
+    task, given = str(config["task"]), {key: value for key, value in config.items() if value}
+    texts = given.get("text_column") or ()
+    options = {
+        "seq2seq": {"source-column": given.get("source_column"), "label-column": given.get("target_column")},
+        "tagging": {"tokens-column": given.get("tokens_column"), "tags-column": given.get("tags_column")},
+    }.get(task, {"text-column": texts, "label-column": given.get("label_column")})
+    if task == "similarity" and "label_column" not in given:
+        first, second = (*texts, "anchor", "positive")[:2] if not texts else texts[:2]
+        task, options = "retrieval", {"query-column": first, "document-column": second}
+    if task == "instruction":
+        return None
+    words = [program(), "eval", str(path), "TEST.jsonl", "--task", "generation" if task == "seq2seq" else task]
+    for name, value in options.items():
         if value:
-            words += ["--" + name.replace("_", "-"), *([value] if isinstance(value, str) else value)]
+            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
     return shlex.join(words)

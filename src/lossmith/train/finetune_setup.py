@@ -12,7 +12,6 @@ from lossmith.data.labelled_audit import audit, check_labels, split_rows
 from lossmith.data.labelled_order import Examples
 from lossmith.errors import InputError
 from lossmith.evaluate.encoders import position_offset
-from lossmith.evaluate.opening import check_fits
 from lossmith.evaluate.sampling import max_positions
 from lossmith.train.config import settled
 from lossmith.train.finetune_config import FinetuneConfig
@@ -108,8 +107,7 @@ def make_model(config: FinetuneConfig, kind: Kind, model: Path | None, tokenizer
     if model is None:
         return from_preset(settled(config.model), auto, settings, tokenizer.hf, config.max_length, seed)
     settings |= {} if tokenizer.hf.pad_token_id is None else {"pad_token_id": tokenizer.hf.pad_token_id}
-    made = load_pretrained(model, auto, kind.task, settings, seed)
-    check_fits(len(tokenizer.hf), made.model, model)
+    made = load_pretrained(model, auto, kind.task, settings, seed, len(tokenizer.hf))
     if getattr(made.model.config, "pad_token_id", None) is None:
         made.model.config.pad_token_id = tokenizer.pad_id  # a causal classifier finds the last token by it
     if config.freeze:
