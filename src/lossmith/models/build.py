@@ -95,7 +95,7 @@ def _from_preset(
     if preset.scaled_init:
         _scaled_init(model)
     if architecture == "seq2seq":
-        _small_embeddings(model)
+        small_embeddings(model)
     return model
 
 
@@ -146,7 +146,7 @@ def _scaled_init(model: Any) -> None:
                 parameter.normal_(std=0.5 if "embed" in name else 0.5 * parameter.shape[1] ** -0.5)
 
 
-def _small_embeddings(model: Any) -> None:
+def small_embeddings(model: Any) -> None:
     """Draw tied embeddings at std 1/d, not at T5's 1: the first loss is about ln V, else a token predicts itself."""
     import torch
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lossmith.models.head import Head, hidden_and_head
+from lossmith.models.seq2seq import encode_decode
 from lossmith.objectives.tasks import Example, padded, text_inputs
 from lossmith.objectives.tasks_losses import TaskLoss
 from lossmith.total import Total
-
-_SCALES: WeakKeyDictionary[Any, float | None] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,11 @@ class AnswerObjective:
 
     def states(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Head | None, Tensor]:
         """Return the states [M, D] (or logits [M, V]) where something is asked, the head (or None), and the targets."""
-        asked = batch["labels"] != -100
+        asked, inputs = batch["labels"] != -100, {key: batch[key] for key in ("input_ids", "attention_mask")}
         if self.two_sided:
-            states, head = decoder_states(model, batch)
+            out = encode_decode(model, inputs, batch["labels"])
+            states, head = out.decoder, out.head
         else:
-            inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
             states, head = hidden_and_head(model, inputs)
         return states[asked], head, batch["labels"][asked]
 
@@ -78,56 +76,6 @@ def shifted(labels: Tensor) -> Tensor:
     tensor([[   5,    6, -100]])
     """
     return torch.cat([labels[:, 1:], labels.new_full((len(labels), 1), -100)], 1)
-
-
-def decoder_states(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Head | None]:
-    """Return the decoder's states [B, U, D] and the head; the logits [B, U, V] and None where a model hides its head.
-
-    T5 with tied embeddings multiplies its states by ``D^−½``, BART adds a bias: both are tried, once per model, against
-    the model's own logits on the batch.
-    """
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    targets = model.prepare_decoder_input_ids_from_labels(batch["labels"])
-    if model not in _SCALES:
-        _SCALES[model] = _probe(model, inputs, targets)
-    scale = _SCALES[model]
-    if scale is None:
-        return model(**inputs, decoder_input_ids=targets, use_cache=False).logits, None
-    return _decoded(model, inputs, targets), _head(model, scale)
-
-
-def _decoded(model: Any, inputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-    memory = model.get_encoder()(**inputs).last_hidden_state
-    mask = inputs["attention_mask"]
-    states: Tensor = model.get_decoder()(
-        input_ids=targets, encoder_hidden_states=memory, encoder_attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    return states
-
-
-def _head(model: Any, scale: float) -> Head:
-    layer = model.get_output_embeddings()
-    bias = getattr(model, "final_logits_bias", None)
-    return Head(layer.weight, layer.bias if bias is None else bias[0], None, scale)
-
-
-def _probe(model: Any, inputs: dict[str, Tensor], targets: Tensor) -> float | None:
-    """Return the scale with which states and head give the model's own logits; None where none does."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            first = {key: value[:1] for key, value in inputs.items()}
-            theirs = model(**first, decoder_input_ids=targets[:1], use_cache=False).logits
-            states = _decoded(model, first, targets[:1])
-            for scale in (1.0, states.shape[-1] ** -0.5):
-                if torch.allclose(_head(model, scale)(states), theirs, rtol=1e-3, atol=1e-3):
-                    return scale
-    except (AttributeError, RuntimeError, TypeError, ValueError):  # an interface of its own: its logits are used
-        return None
-    finally:
-        model.train(training)
-    return None
 
 
 def right_tokens(parts: tuple[Tensor, Head | None, Tensor]) -> tuple[Tensor, Tensor]:

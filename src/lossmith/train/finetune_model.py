@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
-from lossmith.models.build import attention, preset_config
-from lossmith.models.presets import ENCODERS, PRESETS
+from lossmith.models.build import attention, preset_config, small_embeddings
+from lossmith.models.presets import presets_for
 from lossmith.train.config import settled
 from lossmith.train.finetune_config import FinetuneConfig
 
@@ -92,35 +92,17 @@ def from_preset(
 
     torch.manual_seed(seed)
     end, pad = vocabulary.eos_token_id, vocabulary.pad_token_id
-    presets = PRESETS if auto == "AutoModelForCausalLM" else ENCODERS
+    presets = presets_for({"AutoModelForCausalLM": "causal", "AutoModelForSeq2SeqLM": "seq2seq"}.get(auto, "masked"))
     if name not in presets:
         raise InputError(f"--model {name} is no preset for this task; it has {', '.join(presets)}")
-    if auto == "AutoModelForSeq2SeqLM":
-        config = t5_config(presets[name], vocabulary, end)
-    else:
-        positions = context or presets[name].block_size
-        config = preset_config(presets[name], len(vocabulary), positions, end, pad)
+    positions = context or presets[name].block_size
+    config = preset_config(presets[name], len(vocabulary), positions, end, pad)
     for key, value in settings.items():
         setattr(config, key, value)
     model = getattr(transformers, auto).from_config(config, attn_implementation=attention(config))
+    if auto == "AutoModelForSeq2SeqLM":
+        small_embeddings(model)
     return Made(model, (), _heads(model, {name for name, _ in model.named_parameters()}))
-
-
-def t5_config(preset: Any, vocabulary: Any, end: int | None) -> Any:
-    """Return an encoder–decoder of a preset's width and depth.
-
-    Source: the shape is T5's, https://arxiv.org/abs/1910.10683 (2.1).
-    """
-    from transformers import T5Config
-
-    shape = preset.config
-    width, heads = shape["hidden_size"], shape["num_attention_heads"]
-    return T5Config(
-        vocab_size=len(vocabulary), d_model=width, d_kv=width // heads, num_heads=heads, d_ff=4 * width,
-        num_layers=shape["num_hidden_layers"], num_decoder_layers=shape["num_hidden_layers"], dropout_rate=0.1,
-        feed_forward_proj="gated-gelu", pad_token_id=vocabulary.pad_token_id, eos_token_id=end,
-        decoder_start_token_id=vocabulary.pad_token_id,
-    )  # fmt: skip
 
 
 def _heads(model: Any, new: set[str]) -> tuple[nn.Module, ...]:
