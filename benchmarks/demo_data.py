@@ -6,6 +6,7 @@ licences, one per package) are English prose about 58 sections; a title that sev
 
 from __future__ import annotations
 
+import gettext
 import json
 import random
 import re
@@ -86,3 +87,50 @@ def sections(folder: Path, *, test: int = 2000, seed: int = 0, length: int = 320
     prose = folder / "prose.txt"
     prose.write_text("\n\n".join(text for text, _ in every if text not in held) + "\n", encoding="utf-8")
     return train, tested, prose
+
+
+def translations(folder: Path, language: str = "fr", *, test: int = 500, seed: int = 0) -> tuple[Path, Path, Path]:
+    """Write train.jsonl and test.jsonl (en, LANGUAGE) and prose.txt; return the three paths.
+
+    Rows: the titles of packages and their translations, and for zh_CN, of which there are few, the messages of the
+    programs that are installed here. Those that begin alike ("… - documentation", "… (debug symbols)") stand on one
+    side. The prose is every description in both languages whose title is in no test row, and the training rows.
+    """
+    english = {s["Description-md5"]: s["Description-en"] for s in stanzas(read_list("i18n_Translation-en"))}
+    listed = stanzas(read_list(f"i18n_Translation-{language.replace('_', '%5f')}"))
+    other = {s["Description-md5"]: s.get(f"Description-{language}", "") for s in listed}
+    whole = [(english[key], text) for key, text in other.items() if key in english and "<trans" not in text]
+    titles = {a.split("\n")[0].strip(): b.split("\n")[0].strip() for a, b in whole}
+    pairs = titles | (messages(language) if language == "zh_CN" else {})
+    groups: dict[str, list[str]] = {}
+    for source, target in pairs.items():
+        if source and target and source != target:
+            groups.setdefault(re.split(r" ?[-–(:,]", source)[0].lower(), []).append(source)
+    heads = sorted(groups)
+    random.Random(seed).shuffle(heads)
+    held: set[str] = set()
+    for head in heads:
+        if len(held) < test and len(groups[head]) <= 3:  # "library", "documentation": not as many alike in the test
+            held |= set(groups[head])
+    rows = [{"en": source, language: pairs[source]} for head in heads for source in groups[head]]
+    train, tested = ([row for row in rows if (row["en"] in held) is side] for side in (False, True))
+    folder.mkdir(parents=True, exist_ok=True)
+    prose = folder / "prose.txt"
+    kept = [plain(text) for pair in whole if pair[0].split("\n")[0].strip() not in held for text in pair]
+    kept += [text for row in train if language == "zh_CN" for text in row.values()]
+    prose.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
+    return write_rows(folder / "train.jsonl", train), write_rows(folder / "test.jsonl", tested), prose
+
+
+def messages(language: str) -> dict[str, str]:
+    """Return English messages of installed programs and their translations: whole phrases without placeholders."""
+    found: dict[str, str] = {}
+    for path in sorted(Path("/usr/share/locale").glob(f"{language}/LC_MESSAGES/*.mo")):
+        with path.open("rb") as file:
+            catalog: dict[Any, Any] = vars(gettext.GNUTranslations(file))["_catalog"]
+        for key, target in catalog.items():
+            source = key.split("\x04", 1)[-1] if isinstance(key, str) else ""
+            if isinstance(target, str) and 3 <= len(source.split()) <= 16 and re.search("[\u4e00-\u9fff]", target):
+                if not re.search(r"[%\n<>{}\\|]", source + target):
+                    found.setdefault(re.sub("[_&]", "", source).strip(), re.sub("[_&]", "", target).strip())
+    return found
