@@ -130,7 +130,11 @@ def messages(language: str) -> dict[str, str]:
             catalog: dict[Any, Any] = vars(gettext.GNUTranslations(file))["_catalog"]
         for key, target in catalog.items():
             source = key.split("\x04", 1)[-1] if isinstance(key, str) else ""
-            if isinstance(target, str) and 3 <= len(source.split()) <= 16 and re.search("[\u4e00-\u9fff]", target):
-                if not re.search(r"[%\n<>{}\\|]", source + target):
-                    found.setdefault(re.sub("[_&]", "", source).strip(), re.sub("[_&]", "", target).strip())
+            if isinstance(target, str) and _phrase(source, target):
+                found.setdefault(re.sub("[_&]", "", source).strip(), re.sub("[_&]", "", target).strip())
     return found
+
+
+def _phrase(source: str, target: str) -> bool:
+    words = 3 <= len(source.split()) <= 16 and re.search("[\u4e00-\u9fff]", target)
+    return bool(words) and not re.search(r"[%\n<>{}\\|]", source + target)
