@@ -37,10 +37,12 @@ def show_corpora(args: Any) -> None:
 
 
 def show_models(args: Any) -> None:
-    """Show parameters, memory, and time per 1,000 steps estimated for this machine, of every preset."""
+    """Show parameters, memory, and time per 1,000 steps estimated for this machine, of every preset for --objective."""
     from lossmith.models.estimate import estimates
+    from lossmith.train.config import objective_spec
 
-    rows = estimates(vocab_size=_vocabulary(args.tokenizer), batch_size=args.per_device_train_batch_size)
+    architecture = objective_spec(args.config()).architecture
+    rows = estimates(architecture, vocab_size=_vocabulary(args.tokenizer), batch_size=args.per_device_train_batch_size)
     if args.json_lines:
         return print(json.dumps(rows))
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -47,7 +47,7 @@ class Args(_Options):  # type: ignore[misc]
     list_corpora: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show the built-in corpora and leave."""
     list_models: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Show the model presets, with memory and time on this machine, and leave."""
+    """Show the presets for --objective, with memory and time on this machine, and leave."""
 
     def config(self) -> TrainConfig:
         """Return the options of the run alone."""

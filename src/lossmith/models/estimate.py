@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lossmith.models.precision import fast_bf16
-from lossmith.models.presets import PRESETS, Preset
+from lossmith.models.presets import Preset, presets_for
 
 ASSUMPTIONS = (
     "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one "
@@ -18,13 +18,16 @@ ASSUMPTIONS = (
 )
 
 
-def estimates(*, vocab_size: int | None = None, batch_size: int | None = None) -> list[dict[str, Any]]:
-    """Return a dict for every preset: parameters, memory_bytes, seconds_per_1000_steps, …, and the assumptions made.
+def estimates(
+    architecture: str = "causal", *, vocab_size: int | None = None, batch_size: int | None = None
+) -> list[dict[str, Any]]:
+    """Return for every preset of an architecture parameters, memory_bytes, seconds_per_1000_steps, … as a dict.
 
     Source of the formulas: https://arxiv.org/abs/2205.05198 (activations), https://arxiv.org/abs/2001.08361 (FLOPs).
     """
     rate = gemm_rate()
-    return [_estimate(name, preset, vocab_size, batch_size, rate) for name, preset in PRESETS.items()]
+    given = (architecture, vocab_size, batch_size, rate)
+    return [_estimate(name, preset, *given) for name, preset in presets_for(architecture).items()]
 
 
 def gemm_rate(size: int = 2048, repeats: int = 5) -> float:
@@ -39,20 +42,23 @@ def gemm_rate(size: int = 2048, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def _estimate(name: str, preset: Preset, vocab_size: int | None, batch_size: int | None, rate: float) -> dict[str, Any]:
+def _estimate(
+    name: str, preset: Preset, architecture: str, vocab_size: int | None, batch_size: int | None, rate: float
+) -> dict[str, Any]:
     from lossmith.models.build import preset_config
 
     vocab_size = vocab_size or preset.vocab_size
     config = preset_config(preset, vocab_size, preset.block_size, None)
     batch = batch_size or preset.options.get("per_device_train_batch_size", 8)
-    tokens, parameters = batch * preset.block_size, count_parameters(config)
-    flops = 6 * parameters + 12 * config.num_hidden_layers * config.hidden_size * preset.block_size
+    tokens, parameters = batch * preset.block_size, count_parameters(config, architecture)
+    layers = config.num_hidden_layers * (2 if config.is_encoder_decoder else 1)
+    flops = 6 * parameters + 12 * layers * config.hidden_size * preset.block_size
     per_layer = 34 * config.hidden_size + 2 * config.num_attention_heads * preset.block_size
     return {
         "name": name,
         "description": preset.description,
         "parameters": parameters,
-        "memory_bytes": 16 * parameters + 4 * tokens * config.num_hidden_layers * per_layer,
+        "memory_bytes": 16 * parameters + 4 * tokens * layers * per_layer,
         "seconds_per_1000_steps": 1000 * tokens * flops / (rate / 2),
         "batch_size": batch,
         "block_size": preset.block_size,
@@ -62,10 +68,10 @@ def _estimate(name: str, preset: Preset, vocab_size: int | None, batch_size: int
     }
 
 
-def count_parameters(config: Any) -> int:
+def count_parameters(config: Any, architecture: str = "causal") -> int:
     """Return the number of parameters of a configuration, without allocating them."""
-    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+    from lossmith.models.build import auto_class
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = auto_class(config, architecture).from_config(config)
     return sum(p.numel() for p in model.parameters())
