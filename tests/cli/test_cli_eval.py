@@ -210,7 +210,7 @@ def test_a_causal_model_also_gives_embeddings(desk: Path, tmp_path: Path, capsys
         (("long", "new.jsonl", "--text-field", "txt"), "has no column 'txt' (--text-field); it has id, text."),
         (("long", "new.jsonl", "--text-field=text", "--given", "-"), "--given reads files"),
         (("long", "new.jsonl", "--given", "text.txt", "--no-rivals"), "--given is for the compressors"),
-        (("long", "text.txt", "--as-code-length"), "without DATA; got long text.txt"),
+        (("long", "text.txt", "--as-code-length"), "without DATA, --predictions and --given; got long text.txt"),
         (("new.jsonl", "--as-code-length"), "expected the folder of a run of lossmith train"),
         (("long", "--as-code-length", "--compare", "nowhere"), "expected the folder of a run of lossmith train"),
         (("long", "a.csv", "--predictions", "a.csv"), "with --predictions there is no MODEL"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,11 @@ def test_folders_are_opened(model: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "checkpoints" / "step-000003" / "model"
     model.save_pretrained(folder)
     BYTE.save(folder)
+    sizes = {f"model/{path.name}": {"bytes": path.stat().st_size} for path in folder.iterdir()}
+    (folder.parent / "manifest.json").write_text(json.dumps(sizes))
+    torn = tmp_path / "run" / "checkpoints" / "step-000004"  # newer, and a file of it was cut: not taken
+    shutil.copytree(folder.parent, torn)
+    (torn / "model" / "model.safetensors").write_bytes(b"")
     for path in (tmp_path / "run", folder, folder.parent):
         found: Surprisal = surprisal(path, TEXT)
         assert found.total_nats == pytest.approx(surprisal(model, TEXT, tokenizer=BYTE).total_nats, rel=1e-4)

@@ -18,10 +18,10 @@ def show_code_length(args: Args) -> None:
     """Print the code length of a run, or of two over the same amount of text, and which is shorter."""
     from lossmith.evaluate.code_length import code_length, race
 
-    if len(args.inputs) != 1 or args.predictions is not None:
+    if len(args.inputs) != 1 or args.predictions is not None or args.given:
         raise InputError(
-            "--as-code-length reads a run's own log: lossmith eval RUN --as-code-length, without DATA; got "
-            f"{' '.join(args.inputs) or 'no run'}"
+            "--as-code-length reads a run's own log: lossmith eval RUN --as-code-length, without DATA, --predictions "
+            f"and --given; got {' '.join(args.inputs) or 'no run'}"
         )
     run = Path(args.inputs[0])
     whole = code_length(run)

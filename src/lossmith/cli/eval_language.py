@@ -42,7 +42,7 @@ def _rivals(args: Args, given: CausalModel, text: Text, outcome: Outcome) -> Non
     from lossmith.evaluate.training_text import given_text, training_text
     from lossmith.evaluate.worth import COMPRESS_AT_MOST, add_worth
 
-    known = given_text(args.given, encoding=args.encoding) if args.given else training_text(Path(given.name))
+    known = given_text(args.given, args.text_field, args.encoding) if args.given else training_text(Path(given.name))
     with bar("compressors (--no-rivals leaves them out)", args.json) as progress:
         add_worth(outcome, given, first_bytes(text.path, text.part, COMPRESS_AT_MOST), known, progress)
 
