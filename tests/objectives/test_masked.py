@@ -125,7 +125,7 @@ def test_the_loss_is_that_of_the_hidden_tokens(model: Any) -> None:
 def test_only_hidden_rows_reach_the_head(model: Any) -> None:
     batch, sizes = objective().batch(examples(), np.random.default_rng(0)), []
     objective().terms(model, batch)
-    handle = model.cls.predictions.transform.register_forward_hook(lambda _, i, __: sizes.append(i[0].numel()))
+    handle = model.head.register_forward_hook(lambda _, i, __: sizes.append(i[0].numel()))
     objective().terms(model, batch)
     handle.remove()
     assert sizes == [len(batch["rows"]) * model.config.hidden_size]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig
 
 from lossmith.data import Pairs, Split, Tokenizer
-from lossmith.errors import InputError
 from lossmith.models import build_model
+from lossmith.models.build import instantiate
 from lossmith.objectives import Masking, SentencePairObjective
-from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.testing import ObjectiveError, check_objective
 
 TOKENIZER = Tokenizer.byte().with_special(["pad", "cls", "sep", "mask"])
@@ -38,6 +38,17 @@ def examples(split: Split, n: int, size: int = 28) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    """BERT, which has a head for pairs of its own."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    config = BertConfig(vocab_size=261, max_position_embeddings=64, pad_token_id=257, hidden_dropout_prob=0.0, **shape)
+    config.attention_probs_dropout_prob = 0.0
+    return instantiate(config, "sentence_pair")
+
+
+@pytest.fixture(scope="module")
+def nano() -> Any:
+    """ModernBERT, which has none."""
     return build_model("nano", vocab_size=261, context=64, architecture="sentence_pair", pad_id=257)
 
 
@@ -89,8 +100,24 @@ def test_both_losses_are_those_of_the_model_itself(split: Split, model: Any) -> 
 
 
 @pytest.mark.parametrize("task", ["next", "order"])
-def test_the_laws_hold(split: Split, model: Any, task: str) -> None:
-    check_objective(objective(task), model, examples(split, 4))
+@pytest.mark.parametrize("kind", ["model", "nano"])
+def test_the_laws_hold(split: Split, task: str, kind: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    check_objective(objective(task).adopt(model), model, examples(split, 4))
+
+
+def test_a_model_without_such_a_head_is_given_one(split: Split, model: Any, nano: Any) -> None:
+    assert objective().adopt(model).own is None
+    given = objective().adopt(nano)
+    assert isinstance(given.own, torch.nn.Linear)
+    assert torch.equal(given.own.weight, objective().adopt(nano).own.weight)  # drawn by the seed
+    batch = given.batch(examples(split, 6), np.random.default_rng(0))
+    first = nano.eval().base_model(input_ids=batch["input_ids"]).last_hidden_state[:, 0]
+    expected = torch.nn.functional.cross_entropy(given.own(first), batch["sentence_labels"])
+    torch.testing.assert_close(given.terms(nano, batch)["next_sentence"].mean(), expected)
+    given.terms(nano, batch)["next_sentence"].value.backward()
+    assert given.own.weight.grad is not None
+    assert float(given.own.weight.grad.abs().sum()) > 0
 
 
 class Telling(SentencePairObjective):
@@ -102,9 +129,3 @@ class Telling(SentencePairObjective):
 def test_a_label_that_is_told_is_found(split: Split, model: Any) -> None:
     with pytest.raises(ObjectiveError, match="leak"):
         check_objective(Telling(objective().masking, 258, 259), model, examples(split, 4), laws=["leak"])
-
-
-def test_a_model_without_such_a_head_is_refused() -> None:
-    masked = build_model("nano", vocab_size=261, context=64, architecture="masked", pad_id=257)
-    with pytest.raises(InputError, match="needs a model with a head for pairs"):
-        check_sentence_head(masked)

@@ -56,7 +56,7 @@ def test_masked_learns_from_a_corpus(tmp_path: Path, corpus: str, tokenizer: str
     assert result["eval_loss"] == losses(run, "eval_loss")[-1]
     assert result["eval_bpb"] is None  # what is guessed from both sides is no compressed text
     model, theirs = (kind.from_pretrained(run.path / "model") for kind in (AutoModelForMaskedLM, AutoTokenizer))
-    assert type(model) is transformers.BertForMaskedLM is type(run.model)
+    assert type(model) is transformers.ModernBertForMaskedLM is type(run.model)
     assert theirs.mask_token_id == run.tokenizer.special("mask") == model.config.vocab_size - 1
     text = "The king" if corpus == "shakespeare" else "明月"
     ids = theirs(text)["input_ids"]
@@ -155,10 +155,20 @@ def test_sentence_pairs_log_both_curves_and_masked_models_load_them(
         assert losses(run, key) == pytest.approx([sum(pair) for pair in zip(*parts, strict=True)])
     assert losses(run, "loss/masked")[-1] < losses(run, "loss/masked")[0] - 0.5
     assert all(0 < loss < 2 for loss in losses(run, term))
-    model = AutoModelForPreTraining.from_pretrained(run.path / "model")
-    assert type(model) is transformers.BertForPreTraining
+    assert (run.path / "checkpoints" / "step-000020" / "own.safetensors").exists()  # ModernBERT's head for pairs
+    model = AutoModelForMaskedLM.from_pretrained(run.path / "model")
     ids = AutoTokenizer.from_pretrained(run.path / "model")("one", "two", return_tensors="pt")
-    assert model(**ids).seq_relationship_logits.shape == (1, 2)
+    assert model(**ids).logits.shape == (*ids["input_ids"].shape, run.tokenizer.vocab_size)
+    transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64
+    ).save_pretrained(tmp_path / "shape")  # fmt: skip
+    bert = lossmith.train(
+        "python-docs", objective="sentence_pair", sentence_task=task, max_steps=2, model=str(tmp_path / "shape"),
+        output_dir=str(tmp_path / "bert"), **tiny | {"tokenizer": "byte"},
+    )  # fmt: skip
+    own = AutoModelForPreTraining.from_pretrained(bert.path / "model")
+    assert type(own) is transformers.BertForPreTraining
+    assert own(**ids).seq_relationship_logits.shape == (1, 2)
     with pytest.raises(InputError, match="--document-mask keeps documents apart"):
         lossmith.train(poem, objective="sentence_pair", document_mask=True, output_dir=str(tmp_path / "b"), **tiny)
 

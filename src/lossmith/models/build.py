@@ -24,6 +24,8 @@ CLASSES = {
 SUITED = {"seq2seq": "the configuration of an encoder–decoder (T5, BART)"}
 
 GROWING = ("causal", "seq2seq")  # architectures whose weights get rows for the tokens of an objective
+JUDGING_PAIRS = ("bert", "albert", "big_bird", "ernie", "fnet", "megatron-bert", "mobilebert", "nezha")
+"""Kinds of models whose pre-training class has a head for pairs of sentences."""
 LONGEST_PLAIN_ATTENTION = 512  # tokens; its memory grows with the square of the context
 
 
@@ -114,6 +116,8 @@ def auto_class(config: Any, architecture: str) -> Any:
             "--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a model of kind "
             f"{config.model_type}: take a preset, or the folder of an ELECTRA model or configuration"
         )
+    if architecture == "sentence_pair" and config.model_type not in JUDGING_PAIRS:
+        chosen = modeling_auto.AutoModelForMaskedLM  # the objective brings a head for pairs along
     if architecture != "causal" and type(config) not in chosen._model_mapping:
         raise InputError(
             f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "

@@ -17,12 +17,16 @@ from lossmith.models.head import Head, additive_mask
 
 @dataclass(frozen=True, slots=True)
 class RowsOut:
-    """What a model says at M chosen tokens: states [M, D] and the head, or logits [M, V] and None; and its output."""
+    """What a model says at M chosen tokens: states [M, D] and the head, or logits [M, V] and None; and its output.
+
+    `first`: the body's state of each row's first token [B, D].
+    """
 
     states: Tensor
     head: Head | None
     output: Any
     """The model's own output object, in which only the chosen rows stand (`seq_relationship_logits` and others)."""
+    first: Tensor
 
 
 class _Given(nn.Module):
@@ -54,7 +58,8 @@ def head_on_rows(model: Any, inputs: dict[str, Tensor], rows: Tensor) -> RowsOut
     layer = model.get_output_embeddings() if _LINEAR[model] else None
     output = _head_alone(model, chosen, layer)
     states = _logits(output)[0]
-    return RowsOut(states, None if layer is None else Head(layer.weight, layer.bias, None, 1.0), output)
+    head = None if layer is None else Head(layer.weight, layer.bias, None, 1.0)
+    return RowsOut(states, head, output, hidden[:, 0])
 
 
 def rows_path(model: Any) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lossmith.errors import InputError
 from lossmith.losses import cross_entropy
+from lossmith.models.mode import evaluating
 from lossmith.models.rows import head_on_rows
 from lossmith.objectives.masked import MaskedObjective, inputs_of, masked_term, tensors
 from lossmith.total import Total
@@ -28,10 +28,16 @@ class SentencePairObjective(MaskedObjective):
     Label 0: B follows A. Label 1, for half of the pairs: with task "next" B is a segment of another document; with task
     "order" the two have changed places.
     Examples: {"first", "second", "random": int64[…], "index"} as lossmith.data.pairs makes them.
+    own: a linear layer on the state of [CLS], for models that have no head for pairs (all but BERT and ALBERT).
     Source: https://arxiv.org/abs/1810.04805 (BERT, 3.1), https://arxiv.org/abs/1909.11942 (ALBERT, 3.1).
     """
 
     task: str = "next"
+    own: nn.Module | None = None
+
+    def adopt(self, model: Any) -> SentencePairObjective:
+        """Return the objective with a head for pairs, where the model has none."""
+        return self if has_sentence_head(model) else replace(self, own=_head(model, self.seed))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +65,8 @@ class SentencePairObjective(MaskedObjective):
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"masked": …, "next_sentence" or "sentence_order": …} in nats."""
         out = head_on_rows(model, inputs_of(batch), batch["rows"])
-        logits = next(out.output[name] for name in HEADS if name in out.output)
+        told = (out.output[name] for name in HEADS if name in out.output)
+        logits = next(told) if self.own is None else self.own(out.first)
         return {"masked": masked_term(out, batch), self.term: cross_entropy(logits, batch["sentence_labels"])}
 
     @property
@@ -74,12 +81,18 @@ class SentencePairObjective(MaskedObjective):
         return (first, example["random"]) if self.task == "next" else (second, first)
 
 
-def check_sentence_head(model: Any) -> None:
-    """Raise InputError where a model has no head that judges pairs."""
-    with torch.no_grad():
+def has_sentence_head(model: Any) -> bool:
+    """Tell whether a model judges pairs itself (BertForPreTraining, AlbertForPreTraining)."""
+    with evaluating(model):
         output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
-    if not any(name in output for name in HEADS):
-        raise InputError(
-            "--objective sentence_pair needs a model with a head for pairs (BertForPreTraining, AlbertForPreTraining); "
-            f"{type(model).__name__} has none: take a preset, or --objective masked"
-        )
+    return any(name in output for name in HEADS)
+
+
+def _head(model: Any, seed: int) -> nn.Linear:
+    config = model.config.get_text_config()
+    head = nn.Linear(config.hidden_size, 2, device=model.device)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=draw) * config.initializer_range)
+        head.bias.zero_()
+    return head

@@ -18,7 +18,6 @@ from lossmith.models import bodies, build_model, check_causal, encode_decode, lo
 from lossmith.models.build import has_weights
 from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, spec_named
 from lossmith.objectives.scoring import alike, tokens_in
-from lossmith.objectives.sentence_pair import check_sentence_head
 from lossmith.train.config import TrainConfig, settled
 
 EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs, "sentences": Sentences}
@@ -185,8 +184,6 @@ def make_model(config: TrainConfig, task: Task) -> Any:
         ) from None
     if getattr(model.config, "is_decoder", False):
         raise DataError(f'{name}/config.json says "is_decoder": true: --objective {task.spec.name} looks both ways')
-    if task.spec.architecture == "sentence_pair":
-        check_sentence_head(model)
     return model
 
 
