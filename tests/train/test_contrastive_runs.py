@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer, BertModel
+from transformers import AutoModel, AutoTokenizer, ModernBertModel
 
 import lossmith
 from lossmith import cli
@@ -69,7 +69,7 @@ def test_from_raw_text_to_an_encoder_that_eval_and_transformers_load(
     assert result["eval_bpb"] is None
     assert result["eval_tokens"] == 16  # pairs in batches as large as in training: of 21 held out
     model, tokenizer = (kind.from_pretrained(run.path / "model") for kind in (AutoModel, AutoTokenizer))
-    assert type(model) is BertModel
+    assert type(model) is ModernBertModel
     ids = tokenizer(["猫在山坐。", "狗在"], padding=True, return_tensors="pt")
     assert ids["input_ids"][0].tolist()[1:-1] == run.tokenizer.encode("猫在山坐。").tolist()
     assert ids["attention_mask"].sum(1).tolist() == [7, 4]
@@ -96,7 +96,7 @@ def test_from_raw_text_to_an_encoder_that_eval_and_transformers_load(
 def test_pairs_are_learnt(pairs: Path, tmp_path: Path, columns: tuple[str, ...]) -> None:
     options: Options = {"max_steps": 60, "pair_columns": columns, "per_device_train_batch_size": 16, "dropout": 0.0}
     run = train(pairs, tmp_path / "run", eval_steps=20, **options)
-    assert rows(run.path, "eval_loss")[-1] < rows(run.path)[0] - 0.3
+    assert rows(run.path, "eval_loss")[-1] < 0.5 * rows(run.path)[0]
     assert rows(run.path, "eval_alignment")[-1] < 1.5
     known = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     assert known["baselines"][0]["label"] == f"ln {16 * (len(columns) - 1)}: any of them"
@@ -152,9 +152,9 @@ def test_continue_from_a_masked_model(text: Path, tmp_path: Path, capfd: pytest.
     options: Options = {"max_steps": 3, "tokenizer": None, "model": str(masked.path), "learning_rate": 1e-4}
     run = train(text, tmp_path / "b", optim="adamw", **options)
     assert "UNEXPECTED" not in "".join(capfd.readouterr())  # of the head that stays behind, nobody is warned
-    assert json.loads((run.path / "model" / "config.json").read_text())["hidden_dropout_prob"] == 0.1
+    assert json.loads((run.path / "model" / "config.json").read_text())["mlp_dropout"] == 0.1
     before, after = (load_file(path / "model" / "model.safetensors") for path in (masked.path, run.path))
-    moved = (after["embeddings.word_embeddings.weight"] - before["bert.embeddings.word_embeddings.weight"]).abs().max()
+    moved = (after["embeddings.tok_embeddings.weight"] - before["model.embeddings.tok_embeddings.weight"]).abs().max()
     assert 0 < moved < 0.01
     assert run.tokenizer.vocab_size == masked.tokenizer.vocab_size
 

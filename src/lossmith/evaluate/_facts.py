@@ -169,6 +169,11 @@ class Facts:
         for name, value in (self.info.get("config") or {}).items():
             yield name, value, defaults.get(name), name in defaults and value != defaults[name]
 
+    @property
+    def model_class(self) -> str:
+        """The class of the model that was trained."""
+        return str((self.info.get("model") or {}).get("class") or "")
+
     def commands(self) -> list[tuple[str, str, str]]:
         """Return (what for, language, what to type), with the real path of this run."""
         if is_task(self.info):
@@ -179,6 +184,8 @@ class Facts:
         model = json.dumps(str(self.folder.resolve() / "model"), ensure_ascii=False)
         objective = (self.info.get("config") or {}).get("objective") or "causal"
         kind = LOADERS.get(objective, "AutoModel")
+        if objective == "sentence_pair" and not self.model_class.endswith("ForPreTraining"):
+            kind = LOADERS["masked"]  # its head for pairs stays in the checkpoints
         load = (
             f"from transformers import {kind}, AutoTokenizer\n"
             f"model = {kind}.from_pretrained({model})\n"
