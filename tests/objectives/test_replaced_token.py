@@ -184,14 +184,14 @@ def test_sampling_follows_the_softmax() -> None:
     may = torch.tensor([True, True, False, True, True])  # the last is beyond the tokenizer's vocabulary
     n = 20_000
     uniform = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    drawn = sampled(RowsOut(logits.expand(n, -1), None, None), uniform, may)
+    drawn = sampled(RowsOut(logits.expand(n, -1), None, None, logits), uniform, may)
     expected = logits[[0, 1, 3, 4]].softmax(0)
     counts = torch.bincount(drawn, minlength=6) / n
     torch.testing.assert_close(counts[[0, 1, 3, 4]], expected, atol=2 / n, rtol=0)
     assert counts[2] == counts[5] == 0
-    edge = sampled(RowsOut(logits.expand(2, -1), None, None), torch.tensor([0.0, 1 - 2**-53]).double(), may)
+    edge = sampled(RowsOut(logits.expand(2, -1), None, None, logits), torch.tensor([0.0, 1 - 2**-53]).double(), may)
     assert edge.tolist() == [0, 4]
-    assert sampled(RowsOut(logits.expand(0, -1), None, None), uniform[:0], may).shape == (0,)
+    assert sampled(RowsOut(logits.expand(0, -1), None, None, logits), uniform[:0], may).shape == (0,)
 
 
 def test_what_is_sampled_depends_on_seed_and_index_alone() -> None:
@@ -281,7 +281,7 @@ def test_what_is_shown_marks_the_replaced_and_the_suspected(model: Any) -> None:
 
 def test_a_model_of_another_kind_is_refused(model: Any, tmp_path: Any) -> None:
     build_model("nano", vocab_size=261, context=32, architecture="masked", pad_id=257).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"trains ELECTRA's discriminator .* kind bert"):
+    with pytest.raises(InputError, match=r"trains ELECTRA's discriminator .* kind modernbert"):
         build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
     with pytest.raises(InputError, match=r"objective\.adopt\(model\)"):
         objective().terms(model, objective().batch(examples(), np.random.default_rng(0)))

@@ -173,7 +173,7 @@ def presets_for(architecture: str) -> dict[str, Preset]:
     """Return the presets of an architecture: Llama shapes (causal), T5 (seq2seq), ELECTRA (replaced_token), else BERT.
 
     >>> presets_for("masked")["nano"].model_type
-    'bert'
+    'modernbert'
     """
     special = {"causal": PRESETS, "seq2seq": ENCODER_DECODERS, "replaced_token": DISCRIMINATORS}
     return special.get(architecture, ENCODERS)

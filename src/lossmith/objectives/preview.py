@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -62,13 +63,15 @@ def marked(ids: list[int], marks: list[bool], tokenizer: Decoder) -> str:
     >>> marked([104, 105, 228, 189, 160, 33], [True, False, False, True, False, False], Tokenizer.byte())
     '«h»i«你»!'
     """
-    groups: list[tuple[list[int], bool]] = []
+    characters: list[tuple[list[int], bool]] = []  # tokens that are one character together
     for number, mark in zip(ids, marks, strict=True):
-        last = groups[-1] if groups else None
-        if last and (last[1] == mark or "\ufffd" in tokenizer.decode(last[0][-4:], special=True)[-1:]):
-            groups[-1] = ([*last[0], number], last[1] or mark)
+        open_ = characters and tokenizer.decode(characters[-1][0], special=True).endswith("\ufffd")
+        if open_ and len(characters[-1][0]) < 4:
+            characters[-1] = ([*characters[-1][0], number], characters[-1][1] or mark)
         else:
-            groups.append(([number], mark))
+            characters.append(([number], mark))
+    same = groupby(characters, key=lambda one: one[1])
+    groups = [([number for part, _ in parts for number in part], mark) for mark, parts in same]
     texts = [(tokenizer.decode(group, special=True), mark) for group, mark in groups]
     # WordPiece and SentencePiece put no space before what they decode first.
     between = "" if "".join(text for text, _ in texts) == tokenizer.decode(ids, special=True) else " "

@@ -149,7 +149,7 @@ def sampled(out: RowsOut, uniform: Tensor, may: Tensor) -> Tensor:
     That is one draw from softmax(logits), as the Gumbel trick's, from one number instead of V. Tokens that `may` (bool,
     at most V) does not name are left out; a part of the rows at a time.
 
-    >>> rows = RowsOut(torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]]), None, None)
+    >>> rows = RowsOut(torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]]), None, None, torch.zeros(2, 3))
     >>> sampled(rows, torch.tensor([0.25, 0.75]), torch.tensor([True, True, False]))
     tensor([0, 1])
     """

@@ -72,7 +72,7 @@ def noise_mask(length: int, noise: int, spans: int, rng: np.random.Generator) ->
     anywhere. Expects 1 <= spans <= noise and spans <= kept tokens, or a window that is noise as a whole.
 
     >>> noise_mask(12, 4, 2, np.random.default_rng(0)).astype(int)
-    array([0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1])
+    array([0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0])
     """
     kept = length - noise
     if spans == 1:
