@@ -1,6 +1,6 @@
 """Demonstration 1: masked and next-sentence pre-training on prose, then classification, against the same from scratch.
 
-    python benchmarks/demo_pretraining.py [--steps 1500]
+    python benchmarks/demo_pretraining.py [--steps 600] [--body RUN]
 
 A nano BERT reads Debian's package descriptions (14.7 MB, without those of the test rows), then learns to tell ten
 sections apart from 100, 1,000 and all training rows; three seeds each draw the rows and the weights. The same shape
@@ -13,7 +13,6 @@ import argparse
 import json
 import random
 import shutil
-import time
 from pathlib import Path
 
 from demo_data import CACHE, sections, write_rows
@@ -21,20 +20,19 @@ from demo_runs import RUNS, classified, finetune, over_seeds, pretrain
 from rows import keep
 
 SEEDS = (1, 2, 3)
-EPOCHS = {100: 20.0, 1000: 8.0, None: 4.0}
+EPOCHS = {100: 20.0, 1000: 6.0, None: 3.0}
 
 
-def main(steps: int) -> None:
+def main(steps: int, body: Path | None) -> None:
     """Pre-train once, fine-tune 18 times, keep a row per number of examples."""
     train, test, prose = sections(CACHE / "sections")
-    start = time.perf_counter()
-    body = pretrain(
+    body = body or pretrain(
         "bert", inputs=(str(prose),), objective="sentence_pair", mask_rate=0.3, tokenizer="bpe:4096", max_steps=steps,
         eval_max_tokens=65536, sample_tokens=0,
     )  # fmt: skip
-    seconds = round(time.perf_counter() - start, 1)
-    known = json.loads((body / "run.json").read_text(encoding="utf-8"))["result"]
-    losses = {key: round(value, 4) for key, value in known.items() if key.startswith("eval_loss") and value is not None}
+    record = json.loads((body / "run.json").read_text(encoding="utf-8"))
+    told = {key: round(value, 4) for key, value in record["result"].items() if key.startswith("eval_loss")}
+    told |= {"steps": record["steps"], "seconds": round(record["seconds"], 1)}
     scratch = bare(body)
     for size, epochs in EPOCHS.items():
         scores: dict[str, list[dict[str, float]]] = {"pre-trained": [], "from scratch": []}
@@ -52,7 +50,7 @@ def main(steps: int) -> None:
         keep("demo_pretraining", {
             "examples": size or sum(1 for _ in train.open()), "epochs": epochs, "figures": figures,
             "gain_in_accuracy": over_seeds(gains), "majority_accuracy": scores["pre-trained"][0]["majority_accuracy"],
-            "test_rows": 2000, "pretraining": {"steps": steps, "seconds": seconds, **losses},
+            "test_rows": 2000, "pretraining": told,
         })  # fmt: skip
 
 
@@ -76,5 +74,7 @@ def some(train: Path, size: int | None, seed: int) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=1500)
-    main(parser.parse_args().steps)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
+    options = parser.parse_args()
+    main(options.steps, options.body)
