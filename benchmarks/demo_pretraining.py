@@ -40,7 +40,7 @@ def main(steps: int, body: Path | None) -> None:
             rows = some(train, size, seed)
             for name, model in (("pre-trained", body), ("from scratch", scratch)):
                 run = finetune(f"sections-{name.split()[0]}-{size}-{seed}", model, rows, num_train_epochs=epochs,
-                               seed=seed, per_device_train_batch_size=16 if size == 100 else 32)  # fmt: skip
+                               seed=seed, learning_rate=1e-3, per_device_train_batch_size=16 if size == 100 else 32)  # fmt: skip
                 scores[name].append(classified(run, test))
         figures = {
             name: {figure: over_seeds([one[figure] for one in each]) for figure in ("accuracy", "f1_macro")}
