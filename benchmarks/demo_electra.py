@@ -44,8 +44,10 @@ def main(seconds: float) -> None:
     for name, body in bodies.items():
         scores = []
         for seed in SEEDS:
-            run = finetune(f"equal-{name}-{seed}", body, some(train, EXAMPLES, seed), num_train_epochs=EPOCHS, learning_rate=1e-3,
-                           seed=seed, per_device_train_batch_size=32)  # fmt: skip
+            run = finetune(
+                f"equal-{name}-{seed}", body, some(train, EXAMPLES, seed), num_train_epochs=EPOCHS, learning_rate=1e-3,
+                seed=seed, per_device_train_batch_size=32,
+            )  # fmt: skip
             scores.append(classified(run, test))
         figures = {key: over_seeds([one[key] for one in scores]) for key in ("accuracy", "f1_macro")}
         keep("demo_electra", {"objective": name, "examples": EXAMPLES, "epochs": EPOCHS, "figures": figures,

@@ -39,8 +39,10 @@ def main(body: Path) -> None:
     for seed in SEEDS:
         rows, counts = long_tailed(train, seed)
         for name, options in LOSSES.items():
-            run = finetune(f"tail-{name.split()[0].strip(',')}-{seed}", body, rows, num_train_epochs=6.0, seed=seed, learning_rate=1e-3,
-                           per_device_train_batch_size=32, **options)  # fmt: skip
+            run = finetune(
+                f"tail-{name.split()[0].strip(',')}-{seed}", body, rows, num_train_epochs=6.0, seed=seed,
+                learning_rate=1e-3, per_device_train_batch_size=32, **options,
+            )  # fmt: skip
             scores[name].append(classified(run, test))
     plain = [one["f1_macro"] for one in scores["cross_entropy"]]
     for name, each in scores.items():

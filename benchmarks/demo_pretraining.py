@@ -10,6 +10,7 @@ with the same tokenizer starts from random weights beside it. Judged on 2,000 ro
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import random
 import shutil
@@ -39,8 +40,10 @@ def main(steps: int, body: Path | None) -> None:
         for seed in SEEDS:
             rows = some(train, size, seed)
             for name, model in (("pre-trained", body), ("from scratch", scratch)):
-                run = finetune(f"sections-{name.split()[0]}-{size}-{seed}", model, rows, num_train_epochs=epochs,
-                               seed=seed, learning_rate=1e-3, per_device_train_batch_size=16 if size == 100 else 32)  # fmt: skip
+                run = finetune(
+                    f"sections-{name.split()[0]}-{size}-{seed}", model, rows, num_train_epochs=epochs, seed=seed,
+                    learning_rate=1e-3, per_device_train_batch_size=16 if size == 100 else 32,
+                )  # fmt: skip
                 scores[name].append(classified(run, test))
         figures = {
             name: {figure: over_seeds([one[figure] for one in each]) for figure in ("accuracy", "f1_macro")}
@@ -66,9 +69,14 @@ def bare(body: Path) -> Path:
 
 
 def some(train: Path, size: int | None, seed: int) -> Path:
-    """Write `size` rows drawn by the seed (None: all, in another order)."""
+    """Write `size` rows drawn by the seed, two of each class among them (None: all, in another order)."""
     rows = [json.loads(line) for line in train.open(encoding="utf-8")]
     random.Random(seed).shuffle(rows)
+    place: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        place[row["label"]] += 1
+        row["later"] = place[row["label"]] > 2
+    rows.sort(key=lambda row: bool(row.pop("later")))
     return write_rows(CACHE / "sections" / f"train-{size}-{seed}.jsonl", rows[:size])
 
 

@@ -95,7 +95,7 @@ def _modern_bert(layers: int, width: int, heads: int) -> dict[str, Any]:
         "mlp_dropout": 0.0,
         "cls_token_id": None,
         "sep_token_id": None,
-        "classifier_pooling": "mean",  # of a classifier made from it: masked training alone does not teach [CLS] anything
+        "classifier_pooling": "mean",  # of a classifier made from it: masked training does not teach [CLS]
     }
 
 
