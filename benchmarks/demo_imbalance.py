@@ -1,6 +1,6 @@
 """Demonstration 5: which loss for classes of which one has ten times the rows of another?
 
-    python benchmarks/demo_imbalance.py --body /tmp/lossmith-demo/runs/bert
+    python benchmarks/demo_imbalance.py [--body RUN] [--epochs 6]
 
 Debian's sections (932 rows of the largest, 95 of the smallest) with the tail made longer: class k of ten keeps a share
 1/20^(k/9) of the largest's rows. Plain cross-entropy, balanced class weights, focal (γ = 2) and logit adjustment
@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3)
 RATIO = 20
 
 
-def main(body: Path) -> None:
+def main(body: Path, epochs: float) -> None:
     """Fine-tune four losses with three seeds, keep a row each."""
     train, test, _ = sections(CACHE / "sections")
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in LOSSES}
@@ -40,7 +40,7 @@ def main(body: Path) -> None:
         rows, counts = long_tailed(train, seed)
         for name, options in LOSSES.items():
             run = finetune(
-                f"tail-{name.split()[0].strip(',')}-{seed}", body, rows, num_train_epochs=6.0, seed=seed,
+                f"tail-{name.split()[0].strip(',')}-{seed}", body, rows, num_train_epochs=epochs, seed=seed,
                 learning_rate=1e-3, per_device_train_batch_size=32, **options,
             )  # fmt: skip
             scores[name].append(classified(run, test))
@@ -48,7 +48,7 @@ def main(body: Path) -> None:
     for name, each in scores.items():
         figures = {figure: over_seeds([one[figure] for one in each]) for figure in ("f1_macro", "accuracy")}
         gains = [one["f1_macro"] - base for one, base in zip(each, plain, strict=True)]
-        keep("demo_imbalance", {"loss": name, "figures": figures, "rows_by_class": counts, "test_rows": 2000,
+        keep("demo_imbalance", {"loss": name, "epochs": epochs, "figures": figures, "rows_by_class": counts, "test_rows": 2000,
                                 "gain_in_f1_macro": over_seeds(gains)})  # fmt: skip
 
 
@@ -74,4 +74,6 @@ def long_tailed(train: Path, seed: int) -> tuple[Path, dict[str, int]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--body", type=Path, default=RUNS / "bert")
-    main(parser.parse_args().body)
+    parser.add_argument("--epochs", type=float, default=6.0)
+    options = parser.parse_args()
+    main(options.body, options.epochs)
