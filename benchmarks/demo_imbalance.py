@@ -48,8 +48,10 @@ def main(body: Path, epochs: float) -> None:
     for name, each in scores.items():
         figures = {figure: over_seeds([one[figure] for one in each]) for figure in ("f1_macro", "accuracy")}
         gains = [one["f1_macro"] - base for one, base in zip(each, plain, strict=True)]
-        keep("demo_imbalance", {"loss": name, "epochs": epochs, "figures": figures, "rows_by_class": counts, "test_rows": 2000,
-                                "gain_in_f1_macro": over_seeds(gains)})  # fmt: skip
+        keep("demo_imbalance", {
+            "loss": name, "epochs": epochs, "figures": figures, "gain_in_f1_macro": over_seeds(gains),
+            "rows_by_class": counts, "test_rows": 2000,
+        })  # fmt: skip
 
 
 def long_tailed(train: Path, seed: int) -> tuple[Path, dict[str, int]]:
