@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, sections
 from demo_pretraining import SEEDS, some
-from demo_runs import RUNS, classified, finetune, over_seeds, pretrain
+from demo_runs import RUNS, bare, classified, finetune, over_seeds, pretrain
 from rows import keep
 
 EXAMPLES, EPOCHS = 1000, 8.0
@@ -40,7 +39,7 @@ def main(seconds: float) -> None:
         result = json.loads((body / "run.json").read_text(encoding="utf-8"))["result"]
         kept = {key: round(x, 4) for key, x in result.items() if key.startswith("eval_") and isinstance(x, float)}
         told[name] = {"steps": steps, "seconds_of_steps": round(trained_for(body), 1), **kept}
-    bodies["untrained"] = untrained(bodies["masked"])
+    bodies["untrained"] = bare(bodies["masked"], "equal-untrained")
     for name, body in bodies.items():
         scores = []
         for seed in SEEDS:
@@ -76,17 +75,6 @@ def trained_for(run: Path) -> float:
     """Return the seconds that a run's steps took, without its evaluations."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")]
     return float([row["seconds"] for row in rows if "seconds" in row][-1])
-
-
-def untrained(body: Path) -> Path:
-    """Return a folder with the shape and the tokenizer of a run, and weights drawn anew."""
-    from transformers import AutoConfig, AutoModel
-
-    folder = RUNS / "equal-untrained"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(body / "model", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    AutoModel.from_config(AutoConfig.from_pretrained(body / "model")).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ import argparse
 import collections
 import json
 import random
-import shutil
 from pathlib import Path
 
 from demo_data import CACHE, sections, write_rows
-from demo_runs import RUNS, classified, finetune, over_seeds, pretrain
+from demo_runs import bare, classified, finetune, over_seeds, pretrain
 from rows import keep
 
 SEEDS = (1, 2, 3)
@@ -34,7 +33,7 @@ def main(steps: int, body: Path | None) -> None:
     record = json.loads((body / "run.json").read_text(encoding="utf-8"))
     told = {key: round(value, 4) for key, value in record["result"].items() if key.startswith("eval_loss")}
     told |= {"steps": record["steps"], "seconds": round(record["seconds"], 1)}
-    scratch = bare(body)
+    scratch = bare(body, "bert-bare")
     for size, epochs in EPOCHS.items():
         scores: dict[str, list[dict[str, float]]] = {"pre-trained": [], "from scratch": []}
         for seed in SEEDS:
@@ -55,17 +54,6 @@ def main(steps: int, body: Path | None) -> None:
             "gain_in_accuracy": over_seeds(gains), "majority_accuracy": scores["pre-trained"][0]["majority_accuracy"],
             "test_rows": 2000, "pretraining": told,
         })  # fmt: skip
-
-
-def bare(body: Path) -> Path:
-    """Return a folder with the shape and the tokenizer of a run, and weights drawn anew."""
-    from transformers import AutoConfig, AutoModel
-
-    folder = RUNS / "bert-bare"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(body / "model", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    AutoModel.from_config(AutoConfig.from_pretrained(body / "model")).save_pretrained(folder)
-    return folder
 
 
 def some(train: Path, size: int | None, seed: int) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+import transformers
 from scipy.stats import t  # type: ignore[import-untyped]
 
 from lossmith.evaluate.bootstrap import Resampling
@@ -51,6 +53,21 @@ def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     config = FinetuneConfig(model=str(model), train_data=str(rows), output_dir=str(folder), **options)
     return run_finetuning(config, [])
+
+
+def bare(body: Path, name: str, kind: str = "AutoModel") -> Path:
+    """Return a folder runs/NAME with the shape and the tokenizer of a run, and weights drawn as for a new run."""
+    from lossmith.models.build import small_embeddings
+
+    folder = RUNS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(body / "model", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.manual_seed(0)
+    model = getattr(transformers, kind).from_config(transformers.AutoConfig.from_pretrained(body / "model"))
+    if kind == "AutoModelForSeq2SeqLM":
+        small_embeddings(model)
+    model.save_pretrained(folder)
+    return folder
 
 
 def classified(run: Path, test: Path) -> dict[str, float]:

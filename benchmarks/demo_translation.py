@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from demo_data import CACHE, translations
-from demo_runs import RUNS, finetune, pretrain
+from demo_runs import bare, finetune, pretrain
 from rows import keep
 
 
@@ -35,7 +33,10 @@ def main(language: str, steps: int, epochs: float) -> None:
     )  # fmt: skip
     seconds = round(time.perf_counter() - start, 1)
     found: dict[str, Any] = {}
-    for name, model in (("pre-trained", body), ("from scratch", bare(body, language))):
+    for name, model in (
+        ("pre-trained", body),
+        ("from scratch", bare(body, f"t5-{language}-bare", "AutoModelForSeq2SeqLM")),
+    ):
         run = finetune(
             f"titles-{language}-{name.split()[0]}", model, train, task="seq2seq", source_column="en",
             target_column=language, num_train_epochs=epochs, per_device_train_batch_size=32, max_length=64, seed=1,
@@ -50,22 +51,6 @@ def main(language: str, steps: int, epochs: float) -> None:
         "pretraining": {"steps": steps, "seconds": seconds, "eval_loss": round(known["eval_loss"], 4)},
         "seconds": round(time.perf_counter() - start, 1),
     })  # fmt: skip
-
-
-def bare(body: Path, language: str) -> Path:
-    """Return a folder with the shape and the tokenizer of a run, and weights drawn as for a new run."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    from lossmith.models.build import small_embeddings
-
-    folder = RUNS / f"t5-{language}-bare"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(body / "model", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    torch.manual_seed(0)
-    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(body / "model"))
-    small_embeddings(model)
-    model.save_pretrained(folder)
-    return folder
 
 
 def judged(run: Path, test: Path, language: str) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from lossmith.data.rows import table_rows
 from lossmith.errors import DataError
 from lossmith.evaluate.bootstrap import Floats, Resampling
 from lossmith.evaluate.next_tokens import _continuation
 from lossmith.evaluate.opening import CausalModel
 from lossmith.evaluate.outcome import Outcome, Yardstick, mean_outcome
 from lossmith.evaluate.rolling import Window, rolling_windows, score_windows
-from lossmith.evaluate.rows import table_rows
 
 PAIR_FIGURES = ("accuracy", "accuracy_per_byte", "margin")
 CLOZE_FIGURES = ("accuracy", "accuracy_per_byte")

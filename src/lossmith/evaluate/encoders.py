@@ -145,15 +145,11 @@ def embeddings(encoder: Encoder, texts: Iterable[str], batch_size: int, pooling:
 def _pooled(encoder: Encoder, texts: Sequence[Sequence[str]], pooling: str) -> Floats:
     import torch
 
+    from lossmith.objectives.shared import pool
+
     inputs = encoder.batch(texts)
     with torch.no_grad():
         states = encoder.model(**inputs).last_hidden_state.double()
-    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).double()[..., None]
-    if pooling == "mean":
-        out = (states * mask).sum(1) / mask.sum(1)
-    else:
-        ends = mask[..., 0] * torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        place = ends.argmax(1) if pooling == "last" else mask[..., 0].argmax(1)
-        out = states[torch.arange(len(states)), place]
-    vectors: Floats = out.cpu().numpy()
+    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+    vectors: Floats = pool(states, mask, pooling).cpu().numpy()
     return vectors

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lossmith.data.labelled import LabelColumns, Labelled, read_labelled
+from lossmith.data.rows import table_rows
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.evaluate.bootstrap import Resampling
 from lossmith.evaluate.encoders import Encoder, classes_of_model, logits, open_encoder
@@ -14,8 +15,7 @@ from lossmith.evaluate.generating import write_all
 from lossmith.evaluate.generation import generation_outcome
 from lossmith.evaluate.multi_label import flags, multi_label_outcome
 from lossmith.evaluate.outcome import Outcome
-from lossmith.evaluate.rows import table_rows
-from lossmith.evaluate.tagging import tagging_outcome
+from lossmith.evaluate.tagging import first_places, tagging_outcome
 
 
 class Options(Protocol):
@@ -88,7 +88,7 @@ def _tagged(encoder: Encoder, words: tuple[str, ...], classes: list[str]) -> lis
     with torch.no_grad():
         out = encoder.model(**{name: tensor.to(encoder.model.device) for name, tensor in made.items()})
     best, owners = out.logits[0].argmax(-1).tolist(), made.word_ids()
-    firsts = {owner: place for place, owner in reversed(list(enumerate(owners))) if owner is not None}
+    firsts = first_places(owners)
     encoder.texts, encoder.longer = encoder.texts + 1, encoder.longer + (bool(owners) and len(words) - 1 not in firsts)
     return [classes[best[firsts[i]]] if i in firsts else "" for i in range(len(words))]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lossmith.data.labelled import label_text
+from lossmith.data.rows import table_rows
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Floats, Resampling
 from lossmith.evaluate.calibration import calibration_error, reliability
@@ -24,7 +25,6 @@ from lossmith.evaluate.classification import (
 from lossmith.evaluate.generation import compare_generation, generation_outcome
 from lossmith.evaluate.outcome import Figure, Outcome
 from lossmith.evaluate.regression import compare_regression, regression_outcome
-from lossmith.evaluate.rows import table_rows
 
 TASKS = ("classification", "regression", "generation", "similarity")
 

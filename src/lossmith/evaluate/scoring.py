@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from lossmith.data.labelled import label_text
+from lossmith.data.rows import table_rows
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.evaluate.bootstrap import Floats
 from lossmith.evaluate.encoders import Encoder, classes_of_model, embeddings, logits, open_encoder
 from lossmith.evaluate.predictions import Answers, _number, scored_answers, softmax
 from lossmith.evaluate.retrieval import distinct
-from lossmith.evaluate.rows import table_rows
 
 
 class Options(Protocol):

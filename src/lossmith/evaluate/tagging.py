@@ -13,6 +13,15 @@ from lossmith.evaluate.outcome import Outcome, Yardstick, figures_of
 Entity = tuple[str, int, int]  # type, first word, last word
 
 
+def first_places(owners: Sequence[int | None]) -> dict[int, int]:
+    """Return for each word the place of its first token, from the word that each token belongs to (None: to none).
+
+    >>> first_places([None, 0, 0, 1, None])
+    {1: 3, 0: 1}
+    """
+    return {owner: place for place, owner in reversed(list(enumerate(owners))) if owner is not None}
+
+
 def entities(tags: Sequence[str]) -> list[Entity]:
     """Return the entities of BIO tags (also BIOES and IOB1, leniently): an I- of another type than before begins one.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from lossmith.errors import InputError
 from lossmith.models.head import hidden_and_head
+from lossmith.models.mode import probing
 
 TOKENS = 8
 ROUNDING = (
@@ -30,7 +29,7 @@ def check_causal(model: Any, name: str) -> None:
     base = torch.arange(min(TOKENS, positions), device=model.device) % size
     later = len(base) // 2
     other = torch.where(torch.arange(len(base), device=model.device) < later, base, (base + 1) % size)
-    with _probing(model):
+    with probing(model, _zeros(model), std=0.1):
         before, after = (hidden_and_head(model, {"input_ids": ids[None]})[0][0, :later] for ids in (base, other))
     moved, largest = (before - after).abs().max(), before.abs().max()
     if moved > ROUNDING * largest:  # NaN (broken weights) moves nothing: the first step will say so
@@ -59,7 +58,7 @@ def check_prefix(model: Any, name: str) -> None:
         return hidden_and_head(model, {"input_ids": ids[None], "attention_mask": mask[None, None]})[0][0]
 
     try:
-        with _probing(model):
+        with probing(model, _zeros(model), std=0.1):
             plain, earlier, later = states(None), states(TOKENS // 2 - 1), states(TOKENS - 2)
     except (AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise _no_prefix(model, name, f"it cannot take a mask of its own ({error})") from error
@@ -82,19 +81,6 @@ def _sizes(model: Any) -> tuple[int, int]:
     return int(text.vocab_size), int(getattr(text, "max_position_embeddings", None) or TOKENS)
 
 
-@contextmanager
-def _probing(model: Any) -> Iterator[None]:
-    """Evaluation mode, float32, no gradients, and no parameter all zero; afterwards all is as it was."""
-    training, generator = model.training, torch.Generator(model.device).manual_seed(0)
-    zeros: list[Tensor] = [p for p in model.parameters() if not p.any()]
-    model.eval()
-    try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            for p in zeros:
-                p.normal_(std=0.1, generator=generator)
-            yield
-    finally:
-        with torch.no_grad():
-            for p in zeros:
-                p.zero_()
-        model.train(training)
+def _zeros(model: Any) -> list[Tensor]:
+    """Return the parameters that are all zero: behind a zero projection nothing would be seen to move."""
+    return [p for p in model.parameters() if not p.any()]

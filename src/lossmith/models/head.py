@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from lossmith.models.mode import probing
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -67,18 +69,11 @@ def _probe(model: Any) -> bool:
     layer = model.get_output_embeddings()
     if layer is None or model.base_model is model:
         return False
-    training, kept = model.training, layer.weight.detach().clone()
-    model.eval()
     try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            layer.weight.normal_(generator=torch.Generator(model.device).manual_seed(0))
+        with probing(model, [layer.weight]):
             return _agree(model)
     except (AttributeError, RuntimeError, TypeError, ValueError):  # an interface of its own: its logits are used
         return False
-    finally:
-        with torch.no_grad():
-            layer.weight.copy_(kept)
-        model.train(training)
 
 
 def _agree(model: Any) -> bool:

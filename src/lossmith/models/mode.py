@@ -1,10 +1,13 @@
-"""A model's mode: evaluation for a while, without gradients, and back to what it was."""
+"""A model's mode: evaluation for a while, without gradients, or under random tensors; and back to what it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -22,3 +25,24 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def probing(model: Any, hidden: Sequence[Tensor], std: float = 1.0) -> Iterator[None]:
+    """Evaluate in full precision while some tensors are random: what is zero now would hide what it takes part in.
+
+    `hidden`: parameters that are N(0, std²) meanwhile, and afterwards what they were.
+    """
+    import torch
+
+    kept = [tensor.detach().clone() for tensor in hidden]
+    draw = torch.Generator(model.device).manual_seed(0)
+    try:
+        with evaluating(model), torch.autocast(model.device.type, enabled=False):
+            for tensor in hidden:
+                tensor.normal_(std=std, generator=draw)
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in zip(hidden, kept, strict=True):
+                tensor.copy_(before)

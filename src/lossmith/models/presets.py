@@ -102,7 +102,7 @@ def _modern_bert(layers: int, width: int, heads: int) -> dict[str, Any]:
 # Shakespeare, bpe:1024, 30 % masked, 160 steps of muon, nats a hidden token: ModernBERT 4.45 (it leaves the frequencies
 # of tokens, 5.4, behind at step 70); BERT 5.36, with zero residual projections 5.30, MegatronBERT (pre-norm) 5.32, with
 # sinusoids as positions 5.30: what makes the difference is rotary positions. adamw at 1e-3 and 3e-3 was behind muon.
-_NANO_BERT: dict[str, Any] = {
+_NANO_MUON: dict[str, Any] = {
     "per_device_train_batch_size": 32,
     "max_steps": 1000,
     "optim": "muon",
@@ -114,7 +114,7 @@ _NANO_BERT: dict[str, Any] = {
 }
 
 ENCODERS: dict[str, Preset] = {
-    "nano": Preset("modernbert", _modern_bert(4, 128, 2), "two CPU cores, minutes", 128, 1024, options=_NANO_BERT),
+    "nano": Preset("modernbert", _modern_bert(4, 128, 2), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
     "10m": Preset("bert", _bert(6, 384, 6), "a laptop, an hour", 512, 4096),
     "125m": Preset("bert", _bert(12, 768, 12), "one GPU, a day", 512, 50304),
     "350m": Preset("bert", _bert(24, 1024, 16), "one big GPU, days", 512, 50304),
@@ -138,19 +138,8 @@ def _t5(layers: int, width: int, mlp: int) -> dict[str, Any]:
     }
 
 
-_NANO_T5: dict[str, Any] = {
-    "per_device_train_batch_size": 32,
-    "max_steps": 1000,
-    "optim": "muon",
-    "learning_rate": 0.02,
-    "adamw_learning_rate": 0.007,
-    "weight_decay": 0.0,
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 0.05,
-}
-
 ENCODER_DECODERS: dict[str, Preset] = {
-    "nano": Preset("t5", _t5(2, 128, 384), "two CPU cores, minutes", 128, 1024, options=_NANO_T5),
+    "nano": Preset("t5", _t5(2, 128, 384), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
     "10m": Preset("t5", _t5(4, 256, 704), "a laptop, an hour", 512, 4096),
     "125m": Preset("t5", _t5(8, 640, 1664), "one GPU, a day", 512, 50304),
 }
@@ -162,7 +151,7 @@ def _electra(layers: int, width: int, heads: int, embedding: int) -> dict[str, A
 
 
 DISCRIMINATORS: dict[str, Preset] = {
-    "nano": Preset("electra", _electra(4, 128, 2, 128), "two CPU cores, minutes", 128, 1024, options=_NANO_BERT),
+    "nano": Preset("electra", _electra(4, 128, 2, 128), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
     "10m": Preset("electra", _electra(6, 384, 6, 128), "a laptop, an hour", 512, 4096),
     "125m": Preset("electra", _electra(12, 768, 12, 768), "one GPU, a day", 512, 50304),
     "350m": Preset("electra", _electra(24, 1024, 16, 1024), "one big GPU, days", 512, 50304),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.models.head import Head, additive_mask
+from lossmith.models.mode import probing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +105,8 @@ def _probe(model: Any) -> bool:
     layer = model.get_output_embeddings()
     if not isinstance(layer, nn.Linear):
         return False
-    training, kept = model.training, None if layer.bias is None else layer.bias.detach().clone()
-    model.eval()
-    try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            if layer.bias is not None:
-                layer.bias.normal_(generator=torch.Generator(model.device).manual_seed(0))
-            return _agree(model, layer)
-    finally:
-        with torch.no_grad():
-            if layer.bias is not None and kept is not None:
-                layer.bias.copy_(kept)
-        model.train(training)
+    with probing(model, [] if layer.bias is None else [layer.bias]):
+        return _agree(model, layer)
 
 
 def _agree(model: Any, layer: nn.Linear) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lossmith.errors import InputError
 from lossmith.models.head import Head
+from lossmith.models.mode import probing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,11 @@ def _probe(model: Any) -> float | None:
     layer = model.get_output_embeddings()
     if not isinstance(layer, nn.Linear):
         return None
-    training, kept = model.training, layer.weight.detach().clone()
-    model.eval()
     try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            layer.weight.normal_(generator=torch.Generator(model.device).manual_seed(0))
+        with probing(model, [layer.weight]):
             return _agreeing(model)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):  # an interface of its own
         return None
-    finally:
-        with torch.no_grad():
-            layer.weight.copy_(kept)
-        model.train(training)
 
 
 def _agreeing(model: Any) -> float | None:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.losses import cross_entropy, linear_cross_entropy
-from lossmith.models.head import Head, hidden_and_head
-from lossmith.objectives.masked import inputs_of
+from lossmith.models.head import hidden_and_head
+from lossmith.objectives.shared import inputs_of, number_of, token_loss
 from lossmith.total import Total
 
 
@@ -56,21 +55,7 @@ class CausalObjective:
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"causal": Total} in nats over the labels; logits are only stored where a model hides its head."""
         states, head = hidden_and_head(model, inputs_of(batch))
-        return {self.term: next_token(states, head, batch["labels"])}
-
-
-def number_of(labels: Tensor) -> Tensor:
-    """Return how many labels are asked, float32."""
-    return (labels != -100).sum().to(torch.float32)
-
-
-def next_token(states: Tensor, head: Head | None, labels: Tensor) -> Total:
-    """Return the cross-entropy of labels [B, T] from hidden states and head, or from logits where the head is None."""
-    if head is None:
-        return cross_entropy(states, labels)
-    return linear_cross_entropy(
-        states, head.weight, labels, bias=head.bias, softcap=head.softcap, logit_scale=head.logit_scale
-    )
+        return {self.term: token_loss(states, head, batch["labels"])}
 
 
 def masked_by(documents: Tensor) -> dict[str, Tensor]:

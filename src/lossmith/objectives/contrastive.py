@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from lossmith.errors import InputError
 from lossmith.losses import Temperature, info_nce
 from lossmith.models.dropout import drops, set_dropout
-from lossmith.objectives.embedding import key_groups, name_of_text, nearest, pool
+from lossmith.objectives.embedding import key_groups, name_of_text, nearest
 from lossmith.objectives.preview import Decoder
 from lossmith.objectives.ranks import everyones
+from lossmith.objectives.shared import pool, text_inputs
 from lossmith.total import Total
 
 COLUMNS = ("tokens", "positive", "negative")
@@ -96,13 +97,8 @@ class ContrastiveObjective:
         """
         names = ("tokens", "tokens") if self.columns == 1 else COLUMNS[: self.columns]
         texts = [example[name] for name in names for example in examples]
-        ids = np.full((len(texts), max(map(len, texts)) + 2), self.pad_id, np.int64)
-        mask = np.zeros_like(ids)
-        for row, text in enumerate(texts):
-            ids[row, : len(text) + 2] = np.concatenate([[self.cls_id], text, [self.sep_id]])
-            mask[row, : len(text) + 2] = 1
-        found = {"input_ids": ids, "attention_mask": mask, "text_ids": np.array([name_of_text(text) for text in texts])}
-        return {key: torch.from_numpy(value) for key, value in found.items()}
+        framed = [np.concatenate([[self.cls_id], text, [self.sep_id]]) for text in texts]
+        return text_inputs(framed, self.pad_id) | {"text_ids": torch.tensor([name_of_text(text) for text in texts])}
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the number of pairs."""

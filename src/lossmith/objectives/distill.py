@@ -13,8 +13,8 @@ from torch import Tensor
 from lossmith.errors import InputError
 from lossmith.losses import linear_distillation
 from lossmith.models.head import Head, hidden_and_head, reachable
-from lossmith.objectives.causal import CausalObjective, next_token, number_of
-from lossmith.objectives.masked import inputs_of
+from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.shared import inputs_of, number_of, token_loss
 from lossmith.total import Total
 
 DIRECTIONS = {"forward": 0.0, "reverse": 1.0, "js": 0.5}
@@ -78,7 +78,7 @@ class DistillObjective:
         assert teacher_head is not None
         terms = {"distill": self._distilled(states, head, theirs, teacher_head, batch["labels"])}
         if self.weight < 1:
-            terms[self.task.term] = next_token(states, head, batch["labels"])
+            terms[self.task.term] = token_loss(states, head, batch["labels"])
         return terms
 
     def says(self, batch: dict[str, Tensor], row: int) -> str:

@@ -12,19 +12,6 @@ from torch import Tensor
 POOLINGS = ("mean", "cls")
 
 
-def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    """Return one vector a text, [R, D] of [R, T, D]: the mean over its tokens (all that `mask` counts), or the first.
-
-    >>> states, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
-    >>> pool(states, mask, "mean").tolist(), pool(states, mask, "cls").tolist()
-    ([[2.0]], [[1.0]])
-    """
-    if how == "cls":
-        return states[:, 0]
-    weights = mask.to(states.dtype)[..., None]
-    return (states * weights).sum(1) / weights.sum(1)
-
-
 def name_of_text(tokens: np.ndarray) -> int:
     """Return 63 bits that are the same for equal texts, on every rank, and otherwise differ."""
     digest = hashlib.blake2b(np.ascontiguousarray(tokens, np.int64).tobytes(), digest_size=8).digest()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lossmith.objectives.causal import CausalObjective, masked_by
+from lossmith.objectives.shared import rng_of
 
 Ints = npt.NDArray[np.int64]
 ROLES = ("pad", "fim_prefix", "fim_middle", "fim_suffix")
@@ -64,7 +65,7 @@ class FimObjective(CausalObjective):
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return input_ids and labels int64[B, T + 3·cuts + 1] (−100: a sentinel or padding) and the document mask."""
-        rows = [self._row(example, self._rng(example, rng)) for example in examples]
+        rows = [self._row(example, rng_of(example, self.seed, rng)) for example in examples]
         tokens, given, documents = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
         labels = tokens[:, 1:].masked_fill(given[:, 1:], -100)
         batch = {"input_ids": tokens[:, :-1], "labels": labels}
@@ -84,9 +85,6 @@ class FimObjective(CausalObjective):
         prefix, middle, suffix = self.sentinels
         mark = tokens[: self._mark(tokens)].tolist()
         return [*mark, prefix, *text[:a].tolist(), suffix, *text[b:].tolist(), middle]
-
-    def _rng(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> np.random.Generator:
-        return np.random.default_rng((self.seed, int(example["index"]))) if "index" in example else rng
 
     def _row(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> tuple[Ints, np.ndarray, Ints]:
         """Return the tokens of a row, which of them are given (never asked), and their documents."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.losses import cross_entropy, linear_cross_entropy
 from lossmith.models.rows import RowsOut, head_on_rows
 from lossmith.objectives.masking import Masking
+from lossmith.objectives.shared import inputs_of, rng_of, token_loss
 from lossmith.total import Total
 
 
@@ -45,9 +45,8 @@ class MaskedObjective:
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return input_ids and labels int64[B, T] (−100: nothing asked) and the flat places `rows` of the hidden."""
         framed = [np.concatenate([[self.cls_id], example["tokens"], [self.sep_id]]) for example in examples]
-        hidden = [
-            self.masking(tokens, self._rng(example, rng)) for tokens, example in zip(framed, examples, strict=True)
-        ]
+        drawn = [rng_of(example, self.seed, rng) for example in examples]
+        hidden = [self.masking(tokens, own) for tokens, own in zip(framed, drawn, strict=True)]
         batch = tensors(hidden)
         if "documents" in examples[0]:
             documents = np.stack([np.pad(example["documents"], 1, mode="edge") for example in examples])
@@ -67,22 +66,10 @@ class MaskedObjective:
         out = head_on_rows(model, inputs_of(batch), batch["rows"])
         return (out.states if out.head is None else out.head(out.states)).argmax(-1)
 
-    def _rng(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> np.random.Generator:
-        return np.random.default_rng((self.seed, int(example["index"]))) if "index" in example else rng
-
-
-def inputs_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return what of a batch the model may see."""
-    seen = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-    return {key: batch[key] for key in seen if key in batch}
-
 
 def masked_term(out: RowsOut, batch: dict[str, Tensor]) -> Total:
     """Return the cross-entropy of the hidden tokens, from their rows."""
-    targets = batch["labels"].flatten()[batch["rows"]]
-    if out.head is None:
-        return cross_entropy(out.states, targets)
-    return linear_cross_entropy(out.states, out.head.weight, targets, bias=out.head.bias)
+    return token_loss(out.states, out.head, batch["labels"].flatten()[batch["rows"]])
 
 
 def tensors(hidden: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Tensor]:

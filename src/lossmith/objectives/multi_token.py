@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lossmith.errors import InputError
 from lossmith.models.head import hidden_and_head, reachable
-from lossmith.objectives.causal import CausalObjective, next_token, number_of
-from lossmith.objectives.masked import inputs_of
+from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.shared import inputs_of, number_of, token_loss
 from lossmith.total import Total
 
 
@@ -87,9 +87,9 @@ class MultiTokenObjective:
         """Return the term of `base` and one for each head, in nats; no logits are stored."""
         assert self.own is not None, "adopt(model) makes the heads"
         states, head = hidden_and_head(model, inputs_of(batch))
-        terms = {self.base.term: next_token(states, head, batch["labels"])}
+        terms = {self.base.term: token_loss(states, head, batch["labels"])}
         for i, block in zip(self._steps, self.own, strict=True):
-            terms[f"mtp_{i}"] = next_token(block(states), head, batch[f"labels_{i}"])
+            terms[f"mtp_{i}"] = token_loss(block(states), head, batch[f"labels_{i}"])
         return terms
 
     def says(self, batch: dict[str, Tensor], row: int) -> str:

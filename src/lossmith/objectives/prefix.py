@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossmith.models.causality import check_prefix
 from lossmith.objectives.causal import CausalObjective, positions
+from lossmith.objectives.shared import rng_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PrefixObjective(CausalObjective):
         """Return input_ids, labels int64[B, T], prefix bool[B, T] and attention_mask bool[B, 1, T, T]."""
         tokens = torch.from_numpy(np.stack([example["tokens"] for example in examples]))
         seen = [example.get("documents", np.zeros(len(example["tokens"]), np.int32))[:-1] for example in examples]
-        drawn = [_prefix(row, self._rng(example, rng)) for row, example in zip(seen, examples, strict=True)]
+        drawn = [_prefix(row, rng_of(example, self.seed, rng)) for row, example in zip(seen, examples, strict=True)]
         documents, prefix = torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(drawn))
         labels = tokens[:, 1:].clone()
         labels[:, :-1][prefix[:, 1:] & (documents[:, 1:] == documents[:, :-1])] = -100
@@ -53,9 +54,6 @@ class PrefixObjective(CausalObjective):
         """Say how long the prefix of a row is."""
         n = int(batch["prefix"][row].sum())
         return f"{n} of {batch['prefix'].shape[1]} tokens are prefix: they see each other both ways, and are not asked"
-
-    def _rng(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> np.random.Generator:
-        return np.random.default_rng((self.seed, int(example["index"]))) if "index" in example else rng
 
 
 def _prefix(documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:

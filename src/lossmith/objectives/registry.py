@@ -46,6 +46,7 @@ class Vocabulary(Protocol):
 
 
 Options = Mapping[str, Any]
+Fit = Callable[[Vocabulary, Options, int], tuple[int, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,21 @@ class ObjectiveSpec:
     `frame`: tokens of a block that are no text (or, for causal, −1: a block has one more than the model reads).
     `options`: names of the options that belong to it, with their defaults. `causal`: it predicts the next token, so
     that perplexity, bits per byte and samples mean what they always do. `additive`: False where splitting a batch
-    changes the loss (in-batch negatives), so that gradient accumulation would train something else. `roles` and `frame`
-    may be functions of the options: ask `roles_for` and `frame_for`.
+    changes the loss (in-batch negatives), so that gradient accumulation would train something else. `fit`: where
+    roles and frame depend on options, tokenizer or context, it returns the tokens of text in a block and further roles
+    (asked through `fitted`).
     """
 
     name: str
     description: str
     architecture: str
     make: Callable[[Vocabulary, Options, int], Any]
-    roles: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
-    frame: int | Callable[[Options], int] = -1
+    roles: tuple[str, ...] = ()
+    frame: int = -1
+    fit: Fit | None = None
     examples: str = "blocks"
     """What its examples are: a key of lossmith.train.setup.EXAMPLES."""
     additive: bool = True
-    fitted: Callable[[Vocabulary, Options, int], tuple[int, tuple[str, ...]]] | None = None
-    """Where `frame` and `roles` depend on options and context: returns the tokens of text in a block, further roles."""
     keeps_documents_apart: bool = True
     """Whether --document-mask can be asked of it."""
     unit: str = "token"
@@ -82,13 +83,12 @@ class ObjectiveSpec:
         """Whether it predicts the next token."""
         return self.architecture == "causal"
 
-    def roles_for(self, options: Options) -> tuple[str, ...]:
-        """Return the special tokens that the tokenizer must have under these options."""
-        return self.roles(options) if callable(self.roles) else self.roles
-
-    def frame_for(self, options: Options) -> int:
-        """Return the tokens of a block that are no text under these options."""
-        return self.frame(options) if callable(self.frame) else self.frame
+    def fitted(self, vocabulary: Vocabulary, options: Options, context: int) -> tuple[int, tuple[str, ...]]:
+        """Return the tokens of text in a block of a context, and the special tokens that the tokenizer must have."""
+        if self.fit is None:
+            return context - self.frame, self.roles
+        text, further = self.fit(vocabulary, options, context)
+        return text, (*self.roles, *further)
 
 
 def _id(vocabulary: Vocabulary, role: str) -> int:
@@ -117,12 +117,9 @@ def _causal(vocabulary: Vocabulary, options: Options, seed: int) -> CausalObject
     return MultiTokenObjective(base, heads, options["mtp_weight"], seed) if heads else base
 
 
-def _causal_roles(options: Options) -> tuple[str, ...]:
-    return ROLES if options["fim_rate"] else ()
-
-
-def _causal_frame(options: Options) -> int:
-    return room_for(options["block_size"]) - 1 if options["fim_rate"] else -1
+def _fit_causal(vocabulary: Vocabulary, options: Options, context: int) -> tuple[int, tuple[str, ...]]:
+    """A block has one token more than the model reads; where documents are cut, it keeps room for their marks."""
+    return (context + 1 - room_for(context), ROLES) if options["fim_rate"] else (context + 1, ())
 
 
 def _prefix(vocabulary: Vocabulary, options: Options, seed: int) -> PrefixObjective:
@@ -176,8 +173,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "predict each token from those before it",
             "causal",
             _causal,
-            roles=_causal_roles,
-            frame=_causal_frame,
+            fit=_fit_causal,
             options={"fim_rate": 0.0, "fim_spm_rate": 0.5, "mtp_heads": 0, "mtp_weight": 0.3},
         ),
         ObjectiveSpec("prefix", "predict the rest of a text whose prefix is seen from both sides", "causal", _prefix),
@@ -213,9 +209,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "seq2seq",
             make_span,
             roles=("pad",),
-            frame=1,
+            fit=fit_span,
             options={"denoiser": "t5", "noise_rate": 0.15, "mean_span": 3.0},
-            fitted=fit_span,
             keeps_documents_apart=False,
         ),
         ObjectiveSpec(
@@ -284,6 +279,10 @@ def _mixture(name: str, weights: Mapping[str, float]) -> ObjectiveSpec:
         known = "; ".join(", ".join(group) for group in groups if len(group) > 1)
         raise InputError(f"--objective {name}: the parts of a mixture share one model. These go together: {known}")
 
+    def fit(vocabulary: Vocabulary, options: Options, context: int) -> tuple[int, tuple[str, ...]]:
+        texts, roles = zip(*(spec.fitted(vocabulary, options, context) for spec in specs), strict=True)
+        return min(texts), tuple(dict.fromkeys(role for each in roles for role in each))
+
     def make(vocabulary: Vocabulary, options: Options, seed: int) -> MixtureObjective:
         parts = {spec.name: spec.make(vocabulary, options, seed) for spec in specs}
         return MixtureObjective(parts, weights, options["mixture_mode"], seed)
@@ -293,8 +292,7 @@ def _mixture(name: str, weights: Mapping[str, float]) -> ObjectiveSpec:
         "; ".join(spec.description for spec in specs),
         specs[0].architecture,
         make,
-        roles=lambda options: tuple(dict.fromkeys(role for spec in specs for role in spec.roles_for(options))),
-        frame=lambda options: max(spec.frame_for(options) for spec in specs),
+        fit=fit,
         examples=specs[0].examples,
         additive=all(spec.additive for spec in specs),
         options={key: default for spec in specs for key, default in spec.options.items()} | MIXTURE_OPTIONS,

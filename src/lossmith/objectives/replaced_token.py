@@ -16,8 +16,9 @@ from lossmith.losses import binary_cross_entropy
 from lossmith.models.generator import build_generator
 from lossmith.models.head import additive_mask
 from lossmith.models.rows import RowsOut, head_on_rows
-from lossmith.objectives.masked import MaskedObjective, inputs_of, masked_term
+from lossmith.objectives.masked import MaskedObjective, masked_term
 from lossmith.objectives.preview import Decoder, marked
+from lossmith.objectives.shared import inputs_of, rng_of
 from lossmith.total import Total
 
 ROWS_AT_ONCE = 4096  # whose logits are stored while sampling
@@ -122,9 +123,8 @@ class ReplacedTokenObjective:
         return self.own
 
     def _noise(self, example: dict[str, np.ndarray], rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
-        if "index" in example:  # a stream of its own: what is sampled says nothing about what is hidden
-            rng = np.random.default_rng((self.masked.seed, int(example["index"]), 1))
-        return rng.random(n)
+        # a stream of its own: what is sampled says nothing about what is hidden
+        return rng_of(example, self.masked.seed, rng, 1).random(n)
 
     def _guess(self, model: Any, batch: dict[str, Tensor]) -> tuple[RowsOut, Tensor]:
         """Return the generator's output at the hidden places, and the tokens int64[M] that it puts there."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lossmith.losses import cross_entropy
 from lossmith.models.mode import evaluating
 from lossmith.models.rows import head_on_rows
-from lossmith.objectives.masked import MaskedObjective, inputs_of, masked_term, tensors
+from lossmith.objectives.masked import MaskedObjective, masked_term, tensors
+from lossmith.objectives.shared import inputs_of, rng_of
 from lossmith.total import Total
 
 TASKS = ("next", "order")
@@ -48,7 +49,7 @@ class SentencePairObjective(MaskedObjective):
         """Return input_ids, labels, token_type_ids int64[B, T], rows int64[M] and sentence_labels int64[B]."""
         hidden, types, sentence_labels = [], [], []
         for example in examples:
-            own = self._rng(example, rng)
+            own = rng_of(example, self.seed, rng)
             strange = int(own.random() < 0.5)
             a, b = self._segments(example, strange)
             hidden.append(self.masking(np.concatenate([[self.cls_id], a, [self.sep_id], b, [self.sep_id]]), own))

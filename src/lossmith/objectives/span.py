@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.losses import cross_entropy, linear_cross_entropy
 from lossmith.models.seq2seq import encode_decode
+from lossmith.objectives.shared import number_of, padded, rng_of, text_inputs, token_loss
 from lossmith.objectives.spans import Denoiser, Ints, corrupt, restore
 from lossmith.total import Total
 
@@ -47,26 +47,19 @@ class SpanObjective:
         T and U are the lengths of the longest rows.
         """
         seen, asked = zip(*(self._divided(example, rng) for example in examples), strict=True)
-        batch = {"input_ids": _padded(seen, self.pad_id), "labels": _padded(asked, -100)}
-        if len({len(row) for row in seen}) > 1:
-            lengths = torch.tensor([len(row) for row in seen])
-            batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
-        return batch
+        inputs = text_inputs(seen, self.pad_id)
+        if bool(inputs["attention_mask"].all()):
+            del inputs["attention_mask"]
+        return inputs | {"labels": padded(asked, -100)}
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the number of target tokens."""
-        return {"span": (batch["labels"] != -100).sum().to(torch.float32)}
+        return {"span": number_of(batch["labels"])}
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"span": Total} in nats over the target tokens."""
-        labels = batch["labels"]
-        out = encode_decode(model, batch, labels)
-        if out.head is None:
-            return {"span": cross_entropy(out.decoder, labels)}
-        head = out.head
-        return {
-            "span": linear_cross_entropy(out.decoder, head.weight, labels, bias=head.bias, logit_scale=head.logit_scale)
-        }
+        out = encode_decode(model, batch, batch["labels"])
+        return {"span": token_loss(out.decoder, out.head, batch["labels"])}
 
     def text_share(self, length: int) -> float:
         """Return which part of the target tokens is text (the rest are sentinels and the end), over the denoisers."""
@@ -102,7 +95,7 @@ class SpanObjective:
 
     def _divided(self, example: dict[str, np.ndarray], rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Return the encoder's input and the decoder's target of one example."""
-        own = np.random.default_rng((self.seed, int(example["index"]))) if "index" in example else rng
+        own = rng_of(example, self.seed, rng)
         which = int(own.integers(len(self.denoisers))) if len(self.denoisers) > 1 else 0
         denoiser, tokens = self.denoisers[which], example["tokens"]
         seen, asked = corrupt(tokens, denoiser.mask(len(tokens), own), self.sentinels)
@@ -122,11 +115,3 @@ class SpanObjective:
             {"place": at, "sees": tokenizer.token_text(seen[at]), "answer": text}
             for at, text in zip(places, texts, strict=True)
         ]
-
-
-def _padded(rows: Sequence[Ints], filler: int) -> Tensor:
-    """Stack rows of different lengths, `filler` behind the shorter ones."""
-    out = np.full((len(rows), max(len(row) for row in rows)), filler, np.int64)
-    for line, row in zip(out, rows, strict=True):
-        line[: len(row)] = row
-    return torch.from_numpy(out)

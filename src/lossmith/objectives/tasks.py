@@ -11,30 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossmith.objectives.shared import padded, text_inputs
 from lossmith.objectives.tasks_losses import TaskLoss
 from lossmith.total import Total
 
 Example = dict[str, Any]
-
-
-def padded(rows: Sequence[np.ndarray], fill: int) -> Tensor:
-    """Return rows of ids as one int64[B, T], filled up at the right to the longest of them.
-
-    >>> padded([np.array([5, 6]), np.array([7])], 0)
-    tensor([[5, 6],
-            [7, 0]])
-    """
-    out = torch.full((len(rows), max(map(len, rows))), fill, dtype=torch.long)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.from_numpy(np.asarray(row, np.int64))
-    return out
-
-
-def text_inputs(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, Tensor]:
-    """Return input_ids and attention_mask int64[B, T] of rows of ids."""
-    ids = padded(rows, pad_id)
-    lengths = torch.tensor([len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
 
 
 def sees_types(model: Any) -> bool:

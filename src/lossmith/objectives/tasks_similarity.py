@@ -10,23 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.objectives.tasks import Example, padded, sees_types, text_inputs
+from lossmith.objectives.shared import padded, pool, text_inputs
+from lossmith.objectives.tasks import Example, sees_types
 from lossmith.objectives.tasks_losses import TaskLoss
 from lossmith.total import Total
-
-
-def pooled(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    """Return one vector a text, [B, D], of states [B, T, D]: the mean over its tokens, the first, or the last.
-
-    >>> pooled(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]), "mean")
-    tensor([[2.]])
-    """
-    if how == "mean":
-        weights = mask[..., None].to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1)
-    places = torch.arange(1, mask.shape[1] + 1, device=mask.device) * mask
-    place = places.argmax(1) if how == "last" else mask.argmax(1)
-    return states[torch.arange(len(states), device=states.device), place]
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,7 @@ class SimilarityObjective:
         """Return the embeddings [k, B, D]."""
         inputs = {key: value for key, value in batch.items() if key != "targets"}
         states = model(**inputs).last_hidden_state.float()
-        found = pooled(states, batch["attention_mask"], self.pooling)
+        found = pool(states, batch["attention_mask"], self.pooling)
         return found.reshape(self.texts, -1, found.shape[-1])
 
     def total(self, output: Tensor, batch: dict[str, Tensor]) -> Total:

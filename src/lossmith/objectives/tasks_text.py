@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lossmith.models.head import Head, hidden_and_head
 from lossmith.models.seq2seq import encode_decode
-from lossmith.objectives.tasks import Example, padded, text_inputs
+from lossmith.objectives.shared import number_of, padded, text_inputs, token_loss
+from lossmith.objectives.tasks import Example
 from lossmith.objectives.tasks_losses import TaskLoss
 from lossmith.total import Total
 
@@ -43,7 +44,7 @@ class AnswerObjective:
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tokens of the answers."""
-        return {"answer": (batch["labels"] != -100).sum().to(torch.float32)}
+        return {"answer": number_of(batch["labels"])}
 
     def states(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Head | None, Tensor]:
         """Return the states [M, D] (or logits [M, V]) where something is asked, the head (or None), and the targets."""
@@ -57,12 +58,7 @@ class AnswerObjective:
 
     def total(self, parts: tuple[Tensor, Head | None, Tensor]) -> Total:
         """Return what the answers cost."""
-        states, head, targets = parts
-        weight, options = (torch.eye(states.shape[-1], dtype=states.dtype, device=states.device), {})
-        if head is not None:
-            weight = head.weight
-            options = {"bias": head.bias, "softcap": head.softcap, "logit_scale": head.logit_scale}
-        return self.loss.fn(states, weight, targets, **options, **self.loss.options)
+        return token_loss(*parts, **self.loss.options)
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"answer": Total} in nats."""

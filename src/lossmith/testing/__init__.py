@@ -10,9 +10,9 @@ from lossmith.errors import InputError, did_you_mean
 from lossmith.losses._spec import LossSpec
 from lossmith.testing._case import Broken, Case
 from lossmith.testing._laws import LAWS
+from lossmith.testing._objective_error import ObjectiveError
 from lossmith.testing._objectives import OBJECTIVE_LAWS, check_objective
 from lossmith.testing._readers import ReaderError, check_reader
-from lossmith.testing._seq2seq import ObjectiveError
 
 __all__ = [
     "DTYPES",

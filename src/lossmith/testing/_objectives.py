@@ -12,14 +12,8 @@ from torch import Tensor
 from lossmith.errors import InputError, did_you_mean
 from lossmith.models import bodies as model_bodies
 from lossmith.models.mode import evaluating
-from lossmith.testing._seq2seq import (
-    ROUNDING,
-    ObjectiveError,
-    check_decoder_future,
-    check_encoder_leak,
-    paired,
-    unmoved,
-)
+from lossmith.testing._objective_error import ROUNDING, ObjectiveError, unmoved
+from lossmith.testing._seq2seq import check_decoder_future, check_encoder_leak, paired
 
 Example = dict[str, np.ndarray]
 OBJECTIVE_LAWS = ("counts", "repeatable", "split", "leak", "future", "documents", "rows")

@@ -11,26 +11,9 @@ import torch
 from torch import Tensor
 
 from lossmith.models.seq2seq import bodies
+from lossmith.testing._objective_error import ObjectiveError, unmoved
 
-ROUNDING = 1e-4  # of the loss: what a sum in float32 may move by
 FRAME = 2  # tokens of a row that may stand in input and labels beside those of the text: the end of both
-
-
-class ObjectiveError(AssertionError):
-    """An objective breaks a law: which, and what was seen."""
-
-    def __init__(self, law: str, what: str) -> None:
-        self.law = law
-        super().__init__(f"the objective breaks the law {law!r}: {what}")
-
-
-def unmoved(law: str, what: str, before: Tensor, after: Tensor) -> None:
-    """Raise ObjectiveError where states differ by more than rounding."""
-    if not before.numel():
-        return
-    moved, largest = float((before - after).abs().max()), float(before.abs().max())
-    if moved > ROUNDING * largest:
-        raise ObjectiveError(law, f"{what} moved by {moved:g} (the largest is {largest:g})")
 
 
 def paired(model: Any) -> bool:

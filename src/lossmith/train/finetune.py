@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-import re
-import sys
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lossmith.errors import InputError
-from lossmith.models.folder import step_of
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import adopted
-from lossmith.train.checkpoint import LATEST, find_checkpoint
-from lossmith.train.config import option, settled
+from lossmith.train.config import settled
 from lossmith.train.distributed import agreed
 from lossmith.train.finetune_config import FinetuneConfig, resolve_finetune
 from lossmith.train.finetune_loop import FinetuneLoop, FinetuneTrainer
@@ -31,17 +26,15 @@ from lossmith.train.finetune_setup import (
 )
 from lossmith.train.finetune_tokenizer import SavedTokenizer
 from lossmith.train.folder import RunFolder
-from lossmith.train.hardware import hardware, versions
+from lossmith.train.hardware import hardware
 from lossmith.train.job import Job
 from lossmith.train.loop import Loop
-from lossmith.train.opening import Opening, now
+from lossmith.train.opening import FREE_ON_RESUME, Opening, continued, default_folder, run_of, started
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter
 from lossmith.train.scale import Scale
 from lossmith.train.session import Session, run_job, total_steps
-
-FREE_ON_RESUME = {"output_dir", "resume_from_checkpoint", "max_steps", "num_train_epochs", "logging_steps"}
-FREE_ON_RESUME |= {"save_steps", "save_total_limit", "sample_tokens", "report_to", "early_stopping_patience"}
+from lossmith.train.setup import check_whole
 
 
 def run_finetuning(config: FinetuneConfig, reporters: list[Reporter]) -> Path:
@@ -49,21 +42,37 @@ def run_finetuning(config: FinetuneConfig, reporters: list[Reporter]) -> Path:
     return run_job(Finetuning(config), reporters)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finetuning(Job):
     """What `lossmith finetune` does."""
 
     config: FinetuneConfig
+    rows: Rows | None = None
+    """The rows, once they have been read: on the first rank before there is a run folder."""
     command = "finetune"
 
     def open(self) -> Opening:
         """Make the folder of a new run, or read that of the run to continue."""
-        return _resumed(self.config) if self.config.resume_from_checkpoint else _new(self.config)
+        return _resumed(self.config) if self.config.resume_from_checkpoint else self.begun()
+
+    def begun(self) -> Opening:
+        """Make the folder of a new run; what cannot be learnt from leaves none behind."""
+        config, given = resolve_finetune(self.config), self.config
+        _model_folder(config)
+        self.read(config)
+        folder = RunFolder(Path(config.output_dir or default_folder(settled(config.train_data), "rows")))
+        defaults = resolve_finetune(FinetuneConfig(model=given.model, train_data=given.train_data, task=given.task))
+        return started(folder, config, defaults, kind="finetune")
+
+    def read(self, config: FinetuneConfig) -> Rows:
+        """Return the rows of resolved options, which are read once."""
+        self.rows = self.rows or read_rows(config)
+        return self.rows
 
     def loop(self, session: Session) -> FinetuneLoop:
         """Read the rows, say what they hold, make tokenizer, model and order, and return the loop."""
         config: FinetuneConfig = session.config
-        rows = agreed(session.world, lambda: read_rows(config))
+        rows = agreed(session.world, lambda: self.read(config))
         kind = make_kind(config, rows)
         model, folder = _model_folder(config), session.folder.path / "tokenizer"
         agreed(session.world, lambda: _tokenizer_once(config, model, rows, folder))
@@ -72,7 +81,8 @@ class Finetuning(Job):
         if kind.task == "regression" and made.heads:
             start_at_mean(made, sum(row.label for row in rows.training) / len(rows.training))
         task = make_task(config, kind, rows, tokenizer, made.model, session.world.size)
-        _check_whole(config, task.objective)
+        compared = f"{task.objective.loss.name} compares the rows of a batch with each other"
+        check_whole(config, task.objective.additive, compared)
         objective = adopted(task.objective, made.model)
         tokenizer.inputs = _inputs(objective)
         for line in told(rows.facts, kind.task):
@@ -95,16 +105,6 @@ class Finetuning(Job):
     def summary(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return task, columns and figures."""
         return {"task": record["config"]["task"], "config": record["config"], "outcome": record["outcome"]}
-
-
-def _check_whole(config: FinetuneConfig, objective: Any) -> None:
-    """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
-    parts, size = settled(config.gradient_accumulation_steps), settled(config.per_device_train_batch_size)
-    if not objective.additive and parts > 1:
-        raise InputError(
-            f"--gradient-accumulation-steps {parts} would train another loss: {objective.loss.name} compares the rows "
-            f"of a batch with each other. Leave it out and give --per-device-train-batch-size {size * parts}"
-        )
 
 
 def _inputs(objective: Any) -> tuple[str, ...]:
@@ -163,70 +163,9 @@ def _tokenizer_once(config: FinetuneConfig, model: Path | None, rows: Rows, fold
         write_tokenizer(config, model, rows, folder)
 
 
-def _new(config: FinetuneConfig) -> Opening:
-    settled_config = resolve_finetune(config)
-    _model_folder(settled_config)
-    folder = RunFolder(Path(config.output_dir or _default_folder(settled(config.train_data))))
-    settled_config = replace(settled_config, output_dir=str(folder.path))
-    read_rows(settled_config)
-    folder.create()
-    record = {
-        "format": 1,
-        "status": "running",
-        "error": None,
-        "created": now(),
-        "command": ["lossmith", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("lossmith", "__main__") else sys.argv,
-        "kind": "finetune",
-        "config": asdict(settled_config),
-        "defaults": asdict(
-            resolve_finetune(FinetuneConfig(model=config.model, train_data=config.train_data, task=config.task))
-        ),
-        "versions": versions(),
-        "result": None,
-    }
-    folder.write_run(record)
-    return Opening(folder.path, settled_config, record)
-
-
 def _resumed(config: FinetuneConfig) -> Opening:
-    """Take the options of the run that is continued; what was given anew must not change what the run computes."""
-    path = _run_of(config)
+    path = run_of(config)
     record = RunFolder(path).read_run()
     if record.get("kind") != "finetune":
         raise InputError(f"{path} is no fine-tuning run: continue it with lossmith train")
-    checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
-    known = {field.name for field in fields(FinetuneConfig)}
-    held: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k in known
-    }
-    before = FinetuneConfig(**held)
-    given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
-    clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}
-    if clashes:
-        said = ", ".join(f"{option(k)} {v!r} (the run has {getattr(before, k)!r})" for k, v in clashes.items())
-        raise InputError(f"a resumed run keeps its options; got {said}. Leave them out, or start a new run")
-    if "num_train_epochs" in given and "max_steps" not in given:
-        given["max_steps"] = None
-    merged = replace(before, **given | {"resume_from_checkpoint": None, "output_dir": str(path)})
-    merged = resolve_finetune(merged)
-    if merged.max_steps is not None and merged.max_steps < step_of(checkpoint):
-        raise InputError(f"--max-steps {merged.max_steps} is before step {step_of(checkpoint)} of {checkpoint}")
-    news = {"config": asdict(merged), "status": "running", "error": None, "result": None}
-    return Opening(path, merged, record | news, checkpoint)
-
-
-def _run_of(config: FinetuneConfig) -> Path:
-    if config.output_dir:
-        return Path(config.output_dir)
-    if config.resume_from_checkpoint != LATEST:
-        return Path(str(config.resume_from_checkpoint)).resolve().parent.parent
-    raise InputError(
-        "--resume-from-checkpoint needs to know the run: add --output-dir RUN, or give the checkpoint's folder"
-    )
-
-
-def _default_folder(data: str) -> str:
-    stem = re.sub(r"[^\w-]+", "", Path(data).name.split(".")[0]) or "rows"
-    name = f"{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    same = len(list(Path("runs").glob(f"{name}*"))) if Path("runs").is_dir() else 0
-    return str(Path("runs") / (f"{name}-{same + 1}" if same else name))
+    return continued(config, path, record, resolve_finetune, FREE_ON_RESUME | {"early_stopping_patience"})

@@ -10,6 +10,7 @@ import numpy as np
 
 from lossmith.data.labelled import Labelled
 from lossmith.errors import DataError, InputError
+from lossmith.evaluate.tagging import first_places
 
 AT_ONCE = 1000  # texts given to the tokenizer together
 
@@ -64,10 +65,8 @@ class Coder:
                 list(words), is_split_into_words=True, truncation=True, max_length=self.longest, verbose=False
             )
             owners = made.word_ids()
-        firsts = np.full(len(words), -1, np.int64)
-        for place, owner in reversed(list(enumerate(owners))):
-            if owner is not None:
-                firsts[owner] = place
+        found = first_places(owners)
+        firsts = np.array([found.get(word, -1) for word in range(len(words))], np.int64)
         return {"tokens": np.array(made["input_ids"], np.int64), "firsts": firsts, "whole": kept}
 
 

@@ -31,15 +31,9 @@ QUICK = Resampling(samples=100)  # during training nobody looks at the intervals
 class FinetuneTrainer(Trainer):
     """The step over labelled rows: tokens are counted without padding, and a batch is described by its rows."""
 
-    def tokens_in(self, batches: Any) -> int:
-        """Return how many tokens all ranks read in the step that was just done, without padding."""
-        size = self.blocks_done(1)
-        return int(self.store.tokens(self.done * size, (self.done + 1) * size))
-
-    def rate_factor(self, step: int) -> float:
-        """Return this step's learning rate as a fraction of the peak."""
-        self.done = step - 1
-        return super().rate_factor(step)
+    def tokens_in(self, step: int, batches: Any) -> int:
+        """Return how many tokens all ranks read in a step, without padding."""
+        return int(self.store.tokens(self.blocks_done(step - 1), self.blocks_done(step)))
 
     def describe(self, step: int, part: int) -> str:
         """Name a micro-batch by its place in the order."""
@@ -61,22 +55,10 @@ class FinetuneLoop(Loop):
         """The figure that the best checkpoint is chosen by."""
         return str(self.config.metric)
 
-    def between_steps(self, step: int, stopping: bool) -> None:
-        """Tell of the step; log, evaluate and save when it is time."""
-        last = step == self.total_steps
-        self.tell(step)
-        if step % settled(self.config.logging_steps) == 0 or step == 1 or last:
-            self.log(step)
-        self.end_epochs(step)
-        if self.due(step) or last:
-            self.judge(step)
-        if step % self.every("save_steps", 5) == 0 or last or stopping or self.ended:
-            self.save(step)
-
-    def due(self, step: int) -> bool:
-        """Tell whether to evaluate after a step: every --eval-steps, or where an epoch ends."""
-        if self.config.eval_steps:
-            return bool(step % self.config.eval_steps == 0)
+    def due(self, step: int, last: bool) -> bool:
+        """Tell whether to evaluate after a step: every --eval-steps, or where an epoch ends; and after the last."""
+        if self.config.eval_steps or last:
+            return last or bool(step % self.config.eval_steps == 0)
         rows = len(self.trainer.blocks)
         return self.trainer.blocks_done(step) // rows > self.trainer.blocks_done(step - 1) // rows
 

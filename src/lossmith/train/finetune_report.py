@@ -83,10 +83,9 @@ def _length(part: dict[str, Any], name: str) -> Iterator[str]:
 
 def print_task_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     """Print the figures beside their baselines, findings, and where report and model are."""
-    from rich.markup import escape
-
     from lossmith.evaluate.outcome import Figure, Outcome, Yardstick
     from lossmith.train.finetune_tables import show_outcome
+    from lossmith.train.summary import print_ending
 
     told_outcome = result["outcome"]
     outcome = Outcome(
@@ -104,12 +103,7 @@ def print_task_summary(console: Console, result: dict[str, Any], path: Path) -> 
         f"best step {result['best_step']} by {result['metric']} · validation loss {result['eval_loss']:.4f} · "
         f"{result['seconds']:.0f} s"
     )
-    for finding in result["findings"]:
-        style = {"error": "bold red", "warning": "yellow"}.get(finding["severity"], "dim")
-        console.print(f"[{style}]{finding['check']}[/]: {escape(finding['message'])}", soft_wrap=True)
-    console.print()
-    for what, where in places(path, result["config"]):
-        console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
+    print_ending(console, result["findings"], places(path, result["config"]))
 
 
 def places(path: Path, config: dict[str, Any]) -> list[tuple[str, str]]:

@@ -81,10 +81,18 @@ class Loop:
         if step % settled(self.config.logging_steps) == 0 or step == 1 or last:
             self.log(step)
         self.end_epochs(step)
-        if step % self.every("eval_steps", 10) == 0 and not last:
-            self.evaluate(step, settled(self.config.eval_max_tokens))
-        if step % self.every("save_steps", 5) == 0 or last or stopping:
+        if self.due(step, last):
+            self.judge(step)
+        if step % self.every("save_steps", 5) == 0 or last or stopping or self.ended:
             self.save(step)
+
+    def due(self, step: int, last: bool) -> bool:
+        """Tell whether to evaluate after a step; after the last one `conclude` does."""
+        return step % self.every("eval_steps", 10) == 0 and not last
+
+    def judge(self, step: int) -> None:
+        """Evaluate in the middle of the run."""
+        self.evaluate(step, settled(self.config.eval_max_tokens))
 
     def tell(self, step: int) -> None:
         """Show the loss of this step and the smoothed one."""

@@ -7,9 +7,10 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lossmith.errors import InputError, MissingPackageError
 from lossmith.models.build import has_weights
@@ -18,11 +19,14 @@ from lossmith.train.checkpoint import LATEST, find_checkpoint
 from lossmith.train.config import TrainConfig, option, resolve
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions
+from lossmith.train.options import RunOptions
 
-# What may change between the parts of a run without making it another run.
+# What may change between the parts of any run without making it another run, and what of a training run.
 FREE_ON_RESUME = {"output_dir", "resume_from_checkpoint", "max_steps", "num_train_epochs", "logging_steps"}
-FREE_ON_RESUME |= {"eval_steps", "eval_max_tokens", "save_steps", "save_total_limit", "sample_prompt", "sample_tokens"}
-FREE_ON_RESUME |= {"report_to", "cache_dir", "num_workers"}
+FREE_ON_RESUME |= {"save_steps", "save_total_limit", "sample_tokens", "report_to"}
+FREE_IN_TRAINING = {"eval_steps", "eval_max_tokens", "sample_prompt", "cache_dir", "num_workers"}
+
+Options = TypeVar("Options", bound=RunOptions)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,14 @@ def open_run(config: TrainConfig) -> Opening:
 
 def _new(config: TrainConfig) -> Opening:
     settled = settle_options(config)
-    folder = RunFolder(Path(config.output_dir or _default_folder(settled.inputs[0])))
-    settled = replace(settled, output_dir=str(folder.path))
+    folder = RunFolder(Path(config.output_dir or default_folder(settled.inputs[0], "text")))
+    defaults = resolve(TrainConfig(model=config.model, optim=_optimizer(config), objective=config.objective))
+    return started(folder, settled, defaults)
+
+
+def started(folder: RunFolder, options: Options, defaults: Options, **about: Any) -> Opening:
+    """Make the folder of a new run and write its first run.json; `about`: further fields of it."""
+    options = replace(options, output_dir=str(folder.path))
     folder.create()
     record = {
         "format": 1,
@@ -57,15 +67,14 @@ def _new(config: TrainConfig) -> Opening:
         "error": None,
         "created": now(),
         "command": ["lossmith", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("lossmith", "__main__") else sys.argv,
-        "config": asdict(settled),
-        "defaults": asdict(
-            resolve(TrainConfig(model=config.model, optim=_optimizer(config), objective=config.objective))
-        ),
+        **about,
+        "config": asdict(options),
+        "defaults": asdict(defaults),
         "versions": versions(),
         "result": None,
     }
     folder.write_run(record)
-    return Opening(folder.path, settled, record)
+    return Opening(folder.path, options, record)
 
 
 def settle_options(config: TrainConfig) -> TrainConfig:
@@ -92,32 +101,38 @@ def _optimizer(config: TrainConfig) -> Any:
 
 
 def _resumed(config: TrainConfig) -> Opening:
-    """Take the options of the run that is continued; what was given anew must not change what the run computes."""
-    path = _run_of(config)
+    path = run_of(config)
     record = RunFolder(path).read_run()
+    record["config"] = {"objective": "causal", **record["config"]}  # runs of before there were others
+    return continued(config, path, record, resolve, FREE_ON_RESUME | FREE_IN_TRAINING)
+
+
+def continued(
+    config: Options, path: Path, record: dict[str, Any], resolved: Callable[[Options], Options], free: set[str]
+) -> Opening:
+    """Take the options of the run that is continued; what was given anew must not change what the run computes.
+
+    `free`: the options that may be other ones.
+    """
     checkpoint = find_checkpoint(config.resume_from_checkpoint or LATEST, path)
-    known = {field.name for field in fields(TrainConfig)}
-    recorded = {"objective": "causal", **record["config"]}  # runs of before there were others
-    before = TrainConfig(**{k: _tuple(v) for k, v in recorded.items() if k in known})
+    known = {field.name for field in fields(config)}
+    before = type(config)(**{k: _tuple(v) for k, v in record["config"].items() if k in known})
     given = {k: v for k, v in asdict(config).items() if v is not None and v is not False and v != ()}
-    clashes = {k: v for k, v in given.items() if k not in FREE_ON_RESUME and v != getattr(before, k)}
+    clashes = {k: v for k, v in given.items() if k not in free and v != getattr(before, k)}
     if clashes:
         told = ", ".join(f"{option(k)} {v!r} (the run has {getattr(before, k)!r})" for k, v in clashes.items())
         raise InputError(f"a resumed run keeps its options; got {told}. Leave them out, or start a new run")
     if "num_train_epochs" in given and "max_steps" not in given:
         given["max_steps"] = None
-    merged = resolve(replace(before, **given | {"resume_from_checkpoint": None, "output_dir": str(path)}))
-    _check_steps(merged, checkpoint)
+    merged = resolved(replace(before, **given | {"resume_from_checkpoint": None, "output_dir": str(path)}))
+    if merged.max_steps is not None and merged.max_steps < step_of(checkpoint):
+        raise InputError(f"--max-steps {merged.max_steps} is before step {step_of(checkpoint)} of {checkpoint}")
     news = {"config": asdict(merged), "status": "running", "error": None, "result": None}
     return Opening(path, merged, record | news, checkpoint)
 
 
-def _check_steps(config: TrainConfig, checkpoint: Path) -> None:
-    if config.max_steps is not None and config.max_steps < step_of(checkpoint):
-        raise InputError(f"--max-steps {config.max_steps} is before step {step_of(checkpoint)} of {checkpoint}")
-
-
-def _run_of(config: TrainConfig) -> Path:
+def run_of(config: RunOptions) -> Path:
+    """Return the folder of the run to continue; InputError where the options do not say which."""
     if config.output_dir:
         return Path(config.output_dir)
     if config.resume_from_checkpoint != LATEST:
@@ -153,9 +168,10 @@ def _own_tokenizer(model: str | None, asked: str = "--model") -> str | None:
     return model
 
 
-def _default_folder(first_input: str) -> str:
+def default_folder(first_input: str, otherwise: str) -> str:
+    """Return runs/INPUT-DATE-TIME; `otherwise` stands for an input of no name."""
     stem = "stdin" if first_input == "-" else re.sub(r"[^\w-]+", "", Path(first_input).name.split(".")[0])
-    name = f"{stem or 'text'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{stem or otherwise}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     same = len(list(Path("runs").glob(f"{name}*"))) if Path("runs").is_dir() else 0
     return str(Path("runs") / (f"{name}-{same + 1}" if same else name))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from lossmith.models.build import has_weights
 from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, spec_named
 from lossmith.objectives.scoring import alike, tokens_in
 from lossmith.train.config import TrainConfig, settled
+from lossmith.train.options import RunOptions
 
 EXAMPLES: dict[str, type[Blocks]] = {"blocks": Blocks, "pairs": Pairs, "sentences": Sentences}
 """What the examples of an objective are, by its spec's `examples`."""
@@ -38,6 +39,8 @@ class Task:
     new_tokens: int = 0
     """Tokens that the objective added to the tokenizer: weights to continue from do not know them."""
     batch_size: int = 1
+    pad_id: int | None = None
+    """The token that means nothing, where the objective has one."""
 
     @property
     def judged_by(self) -> Objective:
@@ -116,16 +119,18 @@ class Task:
 def make_task(config: TrainConfig, store: TokenStore) -> Task:
     """Make the objective of resolved options; InputError where --block-size leaves no room for text."""
     spec, options = spec_named(settled(config.objective)), asdict(config)
-    context, seed, frame = settled(config.block_size), settled(config.seed), spec.frame_for(options)
-    text, roles = spec.fitted(store.tokenizer, options, context) if spec.fitted else (context - frame, ())
-    tokenizer = store.tokenizer.with_special((*spec.roles_for(options), *roles))
+    context, seed = settled(config.block_size), settled(config.seed)
+    text, roles = spec.fitted(store.tokenizer, options, context)
+    tokenizer = store.tokenizer.with_special(roles)
     window = text - 1
     if window < 1:
-        raise InputError(f"--block-size must be at least {frame + 2} for --objective {spec.name}; got {context}")
+        least = next(n for n in count(1) if spec.fitted(store.tokenizer, options, n)[0] > 1)
+        raise InputError(f"--block-size must be at least {least} for --objective {spec.name}; got {context}")
     if not (spec.keeps_documents_apart and spec.examples == "blocks") and config.document_mask:
         why = "writes from all of a block" if spec.examples == "blocks" else "compares them"
         raise InputError(f"--document-mask keeps documents apart, and --objective {spec.name} {why}: leave it out")
-    _check_whole(config, spec)
+    compared = f"--objective {spec.name} compares the examples of a batch with each other"
+    check_whole(config, spec.additive, f"{compared}, and parts of a batch know only their own")
     _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, options, seed)
@@ -135,17 +140,16 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
             f"--per-device-train-batch-size must be between 2 and the {len(blocks):,} examples there are: each is told "
             f"apart from the others of its batch; got {size}"
         )
-    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added, size)
+    pad_id = tokenizer.special("pad") if roles else None
+    return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added, size, pad_id)
 
 
-def _check_whole(config: TrainConfig, spec: ObjectiveSpec) -> None:
+def check_whole(config: RunOptions, additive: bool, why: str) -> None:
     """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
-    parts = settled(config.gradient_accumulation_steps)
-    if not spec.additive and parts > 1:
-        size = settled(config.per_device_train_batch_size)
+    parts, size = settled(config.gradient_accumulation_steps), settled(config.per_device_train_batch_size)
+    if not additive and parts > 1:
         raise InputError(
-            f"--gradient-accumulation-steps {parts} would train another loss: --objective {spec.name} compares the "
-            f"examples of a batch with each other, and parts of a batch know only their own. Leave it out and give "
+            f"--gradient-accumulation-steps {parts} would train another loss: {why}. Leave it out and give "
             f"--per-device-train-batch-size {size * parts}"
         )
 
@@ -197,12 +201,11 @@ def _tried(model: Any, ids: torch.Tensor) -> None:
 
 
 def _built(config: TrainConfig, task: Task) -> Any:
-    tokenizer, roles = task.tokenizer, task.spec.roles_for(asdict(config))
+    tokenizer = task.tokenizer
     return build_model(
         settled(config.model), vocab_size=tokenizer.vocab_size, context=settled(config.block_size),
         seed=settled(config.seed), end_id=tokenizer.eos_id, exact=tokenizer.kind != "hf",
-        architecture=task.spec.architecture, pad_id=tokenizer.special("pad") if roles else None,
-        new_tokens=task.new_tokens,
+        architecture=task.spec.architecture, pad_id=task.pad_id, new_tokens=task.new_tokens,
     )  # fmt: skip
 
 

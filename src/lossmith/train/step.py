@@ -121,7 +121,7 @@ class Trainer:
         self.guard(step, values, nats, grad_norm)
         self.optimizers.step(self.rate_factor(step))
         self.optimizers.zero_grad()
-        self.count(nats, counts, grad_norm, self.tokens_in(batches), time.perf_counter() - start)
+        self.count(nats, counts, grad_norm, self.tokens_in(step, batches), time.perf_counter() - start)
         return stopping
 
     def first_block(self, step: int, part: int) -> int:
@@ -203,7 +203,7 @@ class Trainer:
             decay_fraction=settled(self.config.decay_fraction),
         )
 
-    def tokens_in(self, batches: list[Batch]) -> int:
+    def tokens_in(self, step: int, batches: list[Batch]) -> int:
         """Return the tokens of a step, all ranks' together: blocks are full, and padding is no token."""
         if isinstance(self.blocks, Sentences):
             own = torch.stack([batch["attention_mask"].sum(dtype=torch.float64) for batch in batches]).sum()

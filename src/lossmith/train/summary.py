@@ -29,11 +29,16 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         f" · perplexity {result['eval_perplexity']:.2f}{bits}"
         f" ({result['eval_tokens']:,} {unit}s, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
-    for finding in result["findings"]:
+    print_ending(console, result["findings"], places(path, result["example"], writes=result["objective"] == "causal"))
+
+
+def print_ending(console: Console, findings: list[dict[str, Any]], left: list[tuple[str, str]]) -> None:
+    """Print what the curves say, and what a run leaves where."""
+    for finding in findings:
         style = {"error": "bold red", "warning": "yellow"}.get(finding["severity"], "dim")
         console.print(f"[{style}]{finding['check']}[/]: {escape(finding['message'])}", soft_wrap=True)
     console.print()
-    for what, where in places(path, result["example"], writes=result["objective"] == "causal"):
+    for what, where in left:
         console.print(f"  [bold]{what:<8}[/bold] {where}", soft_wrap=True)
 
 
