@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lossmith import cli
-from lossmith.errors import RunError
+from lossmith.errors import InputError, RunError
+from lossmith.train.config import TrainConfig
 from lossmith.train.finetune import run_finetuning
 from lossmith.train.finetune_config import FinetuneConfig
+from lossmith.train.pretraining import run_training
 from lossmith.train.reporter import Reporter
 from lossmith.train.step import Trainer
 
@@ -166,6 +168,14 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+def test_a_run_is_continued_by_the_command_that_made_it(bert: str, table: Table, tmp_path: Path) -> None:
+    tune(bert, table(classified(60)), tmp_path / "run", max_steps=2)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(InputError, match="was made by lossmith finetune"):
+        run_training(TrainConfig(output_dir=str(tmp_path / "run"), resume_from_checkpoint="latest"), [])
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
 def test_patience_ends_a_run_and_the_best_weights_are_kept(bert: str, table: Table, tmp_path: Path) -> None:

@@ -169,10 +169,8 @@ class Whispering(MaskedObjective):
 
 class Careless(MaskedObjective):
     def batch(self, examples: Any, rng: Any) -> dict[str, torch.Tensor]:
-        return super().batch(examples, np.random.default_rng())
-
-    def _rng(self, example: Any, rng: Any) -> Any:
-        return rng
+        forgotten = [{key: value for key, value in each.items() if key != "index"} for each in examples]
+        return super().batch(forgotten, np.random.default_rng())
 
 
 class Averaged(MaskedObjective):

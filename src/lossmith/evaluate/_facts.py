@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Headline:
     step: int | None
     final: bool
     unit: str = "token"
+    terms: dict[str, float] = field(default_factory=dict)
+    """The averages that the loss is the weighted sum of, where the result names them."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,7 @@ def _from_result(result: dict[str, Any]) -> Headline:
         _whole(parse_number(result.get("eval_bytes"))),
         _whole(parse_number(result.get("steps"))),
         True,
+        terms={key.split("/", 1)[1]: float(value) for key, value in result.items() if key.startswith("eval_loss/")},
     )
 
 

@@ -68,7 +68,7 @@ def _task(facts: Facts) -> list[str]:
     out = _section("Result", f'<ul class="cards">{items}</ul>', f"<p>{text(task_measured(facts.info))}</p>")
     for title, said, head, rows in task_tables(facts.info):
         lines = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in rows)
-        table = f'<table class="facts"><thead><tr>{_cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table>'
+        table = f'<table class="scores"><thead><tr>{_cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table>'
         out += _section(title, f"<p>{text(said)}</p>" if said else "", f'<div style="overflow-x:auto">{table}</div>')
     return out
 

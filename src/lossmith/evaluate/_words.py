@@ -21,10 +21,17 @@ def cards(best: Headline) -> list[tuple[str, str, str]]:
         told = f"the loss: average −ln p of a {best.unit}'s own partner among all that it is compared with"
         hard = "e^loss: as hard as finding one among so many"
         return [(fixed(best.loss), f"nats per {best.unit}", told), (number(best.perplexity), "perplexity", hard)]
+    hard = "as hard as guessing among so many tokens"
+    if len(best.terms) > 1:
+        first = next(iter(best.terms))
+        parts = [(fixed(value), "nats", f"{name}: its average over what it asks") for name, value in best.terms.items()]
+        summed = (fixed(best.loss), "nats", "the loss: the weighted sum of its terms")
+        return [summed, *parts, (number(best.perplexity), "perplexity", f"e^({first}): {hard}")]
+    bits = (fixed(best.bits_per_byte), "bits per byte", "comparable between all models and compressors")
     return [
-        (fixed(best.bits_per_byte), "bits per byte", "comparable between all models and compressors"),
-        (fixed(best.loss), "nats per token", "the loss: average −ln p of the validation tokens"),
-        (number(best.perplexity), "perplexity", "e^loss: as hard as guessing among so many tokens"),
+        *([] if best.bits_per_byte is None else [bits]),
+        (fixed(best.loss), "nats per token", "the loss: average −ln p of the validation tokens that it asks"),
+        (number(best.perplexity), "perplexity", f"e^loss: {hard}"),
     ]
 
 

@@ -113,6 +113,7 @@ pre mark { background: none; color: var(--mark); font-weight: 700 }
 .samples li:last-child::before { background: var(--train) }
 .details { columns: 330px; column-gap: 28px } .details div { break-inside: avoid; padding-bottom: .8rem }
 .details h3 { margin-top: 0 }
+.scores { font-size: .9rem; width: auto; min-width: 50% } .scores .n { width: auto; white-space: nowrap }
 .facts { font-size: .9rem } .facts th { font-weight: 400; color: var(--soft); width: 45% }
 .facts td { overflow-wrap: anywhere }
 .facts th { overflow-wrap: anywhere } .facts .ours td:nth-child(2) { font-weight: 600; color: var(--ours) }

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lossmith.errors import InputError
 from lossmith.models.precision import fast_bf16
 from lossmith.objectives import adopted
 from lossmith.train.config import settled
@@ -29,7 +28,7 @@ from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import hardware
 from lossmith.train.job import Job
 from lossmith.train.loop import Loop
-from lossmith.train.opening import FREE_ON_RESUME, Opening, continued, default_folder, run_of, started
+from lossmith.train.opening import FREE_ON_RESUME, Opening, continued, default_folder, record_of, run_of, started
 from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter
 from lossmith.train.scale import Scale
@@ -165,7 +164,6 @@ def _tokenizer_once(config: FinetuneConfig, model: Path | None, rows: Rows, fold
 
 def _resumed(config: FinetuneConfig) -> Opening:
     path = run_of(config)
-    record = RunFolder(path).read_run()
-    if record.get("kind") != "finetune":
-        raise InputError(f"{path} is no fine-tuning run: continue it with lossmith train")
-    return continued(config, path, record, resolve_finetune, FREE_ON_RESUME | {"early_stopping_patience"})
+    return continued(
+        config, path, record_of(path, "finetune"), resolve_finetune, FREE_ON_RESUME | {"early_stopping_patience"}
+    )

@@ -102,7 +102,7 @@ def _optimizer(config: TrainConfig) -> Any:
 
 def _resumed(config: TrainConfig) -> Opening:
     path = run_of(config)
-    record = RunFolder(path).read_run()
+    record = record_of(path, "train")
     record["config"] = {"objective": "causal", **record["config"]}  # runs of before there were others
     return continued(config, path, record, resolve, FREE_ON_RESUME | FREE_IN_TRAINING)
 
@@ -129,6 +129,17 @@ def continued(
         raise InputError(f"--max-steps {merged.max_steps} is before step {step_of(checkpoint)} of {checkpoint}")
     news = {"config": asdict(merged), "status": "running", "error": None, "result": None}
     return Opening(path, merged, record | news, checkpoint)
+
+
+def record_of(path: Path, command: str) -> dict[str, Any]:
+    """Return run.json of the run to continue; InputError where another command than this one made it."""
+    record = RunFolder(path).read_run()
+    made_by = record.get("kind", "train")
+    if made_by != command:
+        raise InputError(
+            f"{path} was made by lossmith {made_by}: continue it with that command, not lossmith {command}"
+        )
+    return record
 
 
 def run_of(config: RunOptions) -> Path:

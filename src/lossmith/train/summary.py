@@ -22,11 +22,14 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         return
     console.print()
     console.print(comparison(result))
-    bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
+    terms = {key.split("/", 1)[1]: value for key, value in result.items() if key.startswith("eval_loss/")}
+    summed = len(terms) > 1
     unit = result.get("unit", "token")
+    parts = f" (weighted sum of {', '.join(f'{name} {value:.4f}' for name, value in terms.items())})"
+    bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
     console.print(
-        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats/{unit}"
-        f" · perplexity {result['eval_perplexity']:.2f}{bits}"
+        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats{parts if summed else '/' + unit}"
+        f" · perplexity{' of ' + next(iter(terms)) if summed else ''} {result['eval_perplexity']:.2f}{bits}"
         f" ({result['eval_tokens']:,} {unit}s, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     print_ending(console, result["findings"], places(path, result["example"], writes=result["objective"] == "causal"))
