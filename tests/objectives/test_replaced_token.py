@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+from transformers import (
+    BertConfig,
+    DebertaV2Config,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    ModernBertConfig,
+)
 
 from lossmith.data import Tokenizer
 from lossmith.errors import InputError
 from lossmith.models import build_model
-from lossmith.models.generator import TIED, generator_config
+from lossmith.models.build import instantiate, preset_config
+from lossmith.models.generator import generator_config, tables
+from lossmith.models.presets import DISCRIMINATORS
 from lossmith.models.rows import RowsOut
 from lossmith.objectives import MaskedObjective, Masking, ReplacedTokenObjective
 from lossmith.objectives.replaced_token import sampled
@@ -74,7 +82,8 @@ def check_terms(adopted: ReplacedTokenObjective, model: Any) -> None:
         terms["generator"].mean(), adopted.own(input_ids=batch["input_ids"], labels=batch["labels"]).loss
     )
     real = torch.tensor([[i not in TOKENIZER.special_ids for i in row] for row in original.tolist()])
-    logits, replaced = model(input_ids=corrupted).logits, (corrupted != original).float()
+    logits = model(input_ids=corrupted).logits.reshape(corrupted.shape)
+    replaced = (corrupted != original).float()
     torch.testing.assert_close(
         terms["discriminator"].mean(), binary_cross_entropy_with_logits(logits[real], replaced[real])
     )
@@ -85,7 +94,7 @@ def check_terms(adopted: ReplacedTokenObjective, model: Any) -> None:
 def sure_of_one_place(adopted: ReplacedTokenObjective) -> None:
     """Let the generator prefer the commonest token, so that some guesses are right."""
     with torch.no_grad():
-        adopted.own.generator_lm_head.bias[ord("e")] = 8.0
+        adopted.own.get_output_embeddings().bias[ord("e")] = 8.0
 
 
 def check_gradient(adopted: ReplacedTokenObjective, model: Any) -> None:
@@ -206,8 +215,8 @@ def test_what_is_sampled_depends_on_seed_and_index_alone() -> None:
 
 def test_embeddings_are_one_tensor_and_learn_from_both(model: Any) -> None:
     adopted = objective().adopt(model)
-    for name in TIED:
-        assert getattr(adopted.own.electra.embeddings, name) is getattr(model.electra.embeddings, name)
+    assert tables(adopted.own) == tables(model)
+    assert len(tables(model)) == 3  # tokens, positions, types
     table = model.electra.embeddings.word_embeddings.weight
     assert adopted.own.get_output_embeddings().weight is table
     assert adopted.own.electra.embeddings_project.weight.shape == (8, 16)
@@ -279,20 +288,64 @@ def test_what_is_shown_marks_the_replaced_and_the_suspected(model: Any) -> None:
     assert adopted.shown(model, batch, TOKENIZER, 32)[1].startswith("[CLS]«")  # special tokens are never suspected
 
 
-def test_a_model_of_another_kind_is_refused(model: Any, tmp_path: Any) -> None:
-    build_model("nano", vocab_size=261, context=32, architecture="masked", pad_id=257).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"trains ELECTRA's discriminator .* kind modernbert"):
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+PLAIN = {"vocab_size": 261, "pad_token_id": 257, "max_position_embeddings": 64, "initializer_range": 0.3}
+DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+OTHERS = {
+    "bert": BertConfig(**SHAPE, **PLAIN, **DROPOUT),
+    "modernbert": ModernBertConfig(
+        **SHAPE, **PLAIN, cls_token_id=None, sep_token_id=None, global_attn_every_n_layers=1
+    ),
+    "deberta-v2": DebertaV2Config(**SHAPE, **PLAIN, **DROPOUT, relative_attention=True, position_buckets=8),
+}
+
+
+@pytest.fixture(params=sorted(OTHERS))
+def other(request: Any, tmp_path: Any) -> Any:
+    """A discriminator of another kind, made from the folder of its configuration."""
+    OTHERS[request.param].save_pretrained(tmp_path)
+    made = build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
+    return made.eval()
+
+
+def test_any_encoder_becomes_a_discriminator_with_a_shallower_generator(other: Any) -> None:
+    adopted = objective(generator_size=0.5).adopt(other)
+    assert adopted.own.config.num_hidden_layers == 1
+    assert other.config.num_hidden_layers == 2
+    assert tables(adopted.own) == tables(other)
+    assert adopted.own.get_output_embeddings().weight is other.get_input_embeddings().weight
+    sure_of_one_place(adopted)
+    check_terms(adopted, other)
+    check_gradient(adopted, other)
+    check_objective(adopted, other, examples())
+
+
+def test_weights_of_a_masked_model_continue_as_a_discriminator(tmp_path: Any) -> None:
+    masked = build_model("nano", vocab_size=261, context=32, architecture="masked", pad_id=257)
+    masked.save_pretrained(tmp_path)
+    made = build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
+    assert type(made).__name__ == "ModernBertForTokenClassification"
+    assert torch.equal(made.get_input_embeddings().weight, masked.get_input_embeddings().weight)
+    assert made(input_ids=torch.zeros(1, 3, dtype=torch.int64)).logits.shape == (1, 3, 1)
+
+
+def test_a_model_without_a_masked_sibling_is_refused(tmp_path: Any) -> None:
+    build_model("nano", vocab_size=261, context=32).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="replaced_token needs a model with such a head"):
         build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
     with pytest.raises(InputError, match=r"objective\.adopt\(model\)"):
-        objective().terms(model, objective().batch(examples(), np.random.default_rng(0)))
+        objective().terms(None, objective().batch(examples(), np.random.default_rng(0)))
 
 
 def test_presets_are_discriminators() -> None:
     made = build_model("nano", vocab_size=300, context=40, architecture="replaced_token", pad_id=257)
+    assert type(made).__name__ == "ModernBertForTokenClassification"
+    assert objective().adopt(made).own.config.num_hidden_layers == 1
+    config = preset_config(DISCRIMINATORS["10m"], 300, 40, 256, 257)
+    made = instantiate(config, "replaced_token")
     assert type(made).__name__ == "ElectraForPreTraining"
     assert made.config.hidden_dropout_prob == 0
-    again = copy.deepcopy(made)
-    assert objective().adopt(made).own.config.hidden_size == again.config.hidden_size // 4
+    assert objective().adopt(made).own.config.hidden_size == 96  # a quarter of 384, two heads
 
 
 def cycles(first: int, n: int = 32, size: int = 14) -> list[dict[str, Any]]:

@@ -57,11 +57,32 @@ def test_a_stranger_is_of_another_document(split: Split) -> None:
         first, second, stranger = (example[name] for name in ("first", "second", "random"))
         assert np.array_equal(np.concatenate([first, second]), example["tokens"])
         assert len(stranger) == len(second) > 0 < len(first)
-        assert len(set((stranger // 10).tolist())) == 1  # out of one document
-        assert stranger[0] // 10 != first[0] // 10
+        assert stranger[0] // 10 != second[0] // 10
+        assert first[-1] // 10 == second[0] // 10  # what follows is of the same document
         assert np.all(np.diff(stranger % 10) % 10 == 1)  # as it stands there
     one = Split(split.tokens[:LENGTH], np.array([0, LENGTH]), LENGTH)
     assert all(len(example["random"]) == len(example["second"]) for example in examples(one, 20))
+
+
+def test_nothing_but_its_subject_tells_a_stranger_from_what_follows() -> None:
+    """Short documents: both parts begin inside one, and run on into the next as often; a long one: from anywhere."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(5, 40, 3000)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    tokens = rng.integers(1, 1000, bounds[-1]).astype(np.uint16)
+    tokens[bounds[:-1]] = 0  # what every document begins with
+    found = [(e["second"], e["random"]) for e in examples(Split(tokens, bounds, len(tokens)), 2000)]
+    begins, crosses = ([np.mean([f(part) for part in parts]) for parts in zip(*found, strict=True)] for f in (
+        lambda part: part[0] == 0, lambda part: (part == 0).any()))  # fmt: skip
+    assert begins == [0, 0]
+    assert crosses[1] == pytest.approx(crosses[0], abs=0.05)
+    assert 0.4 < crosses[0] < 0.9
+    text = np.arange(60_000).astype(np.uint16)
+    one = Split(text, np.array([0, len(text)]), len(text))
+    places = np.array([e["random"][0] for e in examples(one, 2000)]) / len(text)
+    assert np.std(places) == pytest.approx(12**-0.5, abs=0.01)  # uniform; the ends alone would give 0.5
+    away = [abs(int(e["random"][0]) - int(e["second"][0])) / len(e["second"]) for e in examples(one, 200)]
+    assert min(away) >= 16
 
 
 def test_half_of_the_pairs_are_strangers_and_labelled_so(split: Split) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lossmith.data.store import Split
 
 Example = dict[str, npt.NDArray[Any]]
-REACH = 64  # places tried for a segment of another document, before one far away in the same text is taken
+REACH = 64  # places tried
+FAR = 16  # segments between a pair's parts in a text of one document
 
 
 class Pairs(Blocks):
@@ -27,26 +28,33 @@ class Pairs(Blocks):
 def pair(split: Split, example: Example, start: int, seed: tuple[int, int]) -> Example:
     """Cut a window that begins at `start` in two, and find a stranger to its second part.
 
-    Adds "first", "second" (which follows it) and "random": as long as "second", out of one other document, where one of
-    64 places drawn from the split falls into one; else, in a text of one document, out of the farthest of these places.
+    Adds "first", "second" (which follows it) and "random": as long as "second", begun in another document, or in a text
+    of one document at least 16 times its length away. Both parts begin inside a document, where 64 tries find such
+    places, and run on as the text does: nothing in a stranger but its subject tells it from what follows.
     The cut is drawn between a quarter and three quarters of the window. All depends on `seed` alone.
     Source: https://arxiv.org/abs/1810.04805 (BERT, 3.1, task 2).
     """
     tokens = example["tokens"]
-    rng = np.random.default_rng((*seed, 1))
-    cut = int(rng.integers(max(1, len(tokens) // 4), max(2, 3 * len(tokens) // 4 + 1)))
-    cut = min(cut, len(tokens) - 1)
-    stranger = _stranger(split, start, len(tokens) - cut, rng)
+    n, rng = len(tokens), np.random.default_rng((*seed, 1))
+    cuts = np.minimum(rng.integers(max(1, n // 4), max(2, 3 * n // 4 + 1), REACH), n - 1)
+    cut = int(cuts[np.argmax(_inside(split, start + cuts))])
+    stranger = _stranger(split, start + cut, n - cut, rng)
     return example | {"first": tokens[:cut], "second": tokens[cut:], "random": stranger}
 
 
-def _stranger(split: Split, start: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _stranger(split: Split, seam: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     places = rng.integers(0, max(1, len(split.tokens) - size + 1), REACH)
-    own = documents_at(split, np.array([start]))[0]
-    firsts, lasts = (documents_at(split, places + shift) for shift in (0, size - 1))
-    other = np.flatnonzero((firsts == lasts) & (firsts != own))
-    place = int(places[other[0]] if len(other) else places[np.argmax(np.abs(places - start))])
+    inside, far = _inside(split, places), np.abs(places - seam)
+    other = documents_at(split, places) != documents_at(split, np.array([seam]))[0]
+    fits = np.flatnonzero(inside & (other if split.n_documents > 1 else far >= FAR * size))
+    # the farthest only where nothing fits: it would come from the ends of the text, which a model gets to know
+    place = int(places[fits[0] if len(fits) else np.argmax(far)])
     return np.asarray(split.tokens[place : place + size]).astype(np.int64)
+
+
+def _inside(split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell of each place whether the token before it is of the same document."""
+    return (places > 0) & (documents_at(split, places - 1) == documents_at(split, places))
 
 
 def documents_at(split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

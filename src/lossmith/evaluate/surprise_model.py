@@ -68,16 +68,18 @@ def _from_folder(path: Path) -> Scorer:
     logging.disable_progress_bar()
     folder = find_model(path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "ElectraForPreTraining" in (config.get("architectures") or []):
+    architectures = config.get("architectures") or []
+    if any(name == "ElectraForPreTraining" or name.endswith("ForTokenClassification") for name in architectures):
         raise InputError(
-            f"{folder} holds ELECTRA's discriminator, which predicts no tokens: it has no surprise to tell"
+            f"{folder} holds a model that judges tokens (ELECTRA's discriminator, a tagger) and predicts none: it has "
+            "no surprise to tell"
         )
     if config.get("is_encoder_decoder"):
         raise InputError(
             f"{path} holds an encoder–decoder, which writes an answer to a text and gives no probability to the text "
             "itself: take a causal or a masked model"
         )
-    masked = any(_is_masked(name) for name in config.get("architectures") or [])
+    masked = any(_is_masked(name) for name in architectures)
     family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM
     return Scorer(family.from_pretrained(folder).eval(), Tokenizer.load(folder), masked, path.absolute().name)
 

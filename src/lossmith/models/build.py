@@ -103,7 +103,16 @@ def _from_preset(
 
 def instantiate(config: Any, architecture: str) -> Any:
     """Return a new model of a configuration, drawn by torch's random state."""
-    return auto_class(config, architecture).from_config(config, attn_implementation=attention(config))
+    return auto_class(config, architecture).from_config(
+        labelled(config, architecture), attn_implementation=attention(config)
+    )
+
+
+def labelled(config: Any, architecture: str) -> Any:
+    """Return a configuration with the labels of an architecture: a discriminator says one thing of each token."""
+    if architecture == "replaced_token" and config.model_type != "electra":
+        config.num_labels = 1
+    return config
 
 
 def auto_class(config: Any, architecture: str) -> Any:
@@ -112,10 +121,9 @@ def auto_class(config: Any, architecture: str) -> Any:
 
     chosen = getattr(modeling_auto, CLASSES[architecture])
     if architecture == "replaced_token" and config.model_type != "electra":
-        raise InputError(
-            "--objective replaced_token trains ELECTRA's discriminator (ElectraForPreTraining); got a model of kind "
-            f"{config.model_type}: take a preset, or the folder of an ELECTRA model or configuration"
-        )
+        chosen = modeling_auto.AutoModelForTokenClassification  # with one label: replaced or not, as in DeBERTaV3
+        if type(config) not in modeling_auto.AutoModelForMaskedLM._model_mapping:
+            chosen = modeling_auto.AutoModelForPreTraining  # nothing to make a generator of: refused below
     if architecture == "sentence_pair" and config.model_type not in JUDGING_PAIRS:
         chosen = modeling_auto.AutoModelForMaskedLM  # the objective brings a head for pairs along
     if architecture != "causal" and type(config) not in chosen._model_mapping:
@@ -203,10 +211,12 @@ def _continue_from(
         )
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
-    with _quiet(architecture == "encoder"):  # of a head that an encoder leaves behind, nobody need be warned
+    # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
+    with _quiet(architecture in ("encoder", "replaced_token")):
         model = auto_class(config, architecture).from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=attention(config)
-        )
+            folder, config=labelled(config, architecture), dtype=torch.float32, attn_implementation=attention(config),
+            ignore_mismatched_sizes=architecture == "replaced_token",
+        )  # fmt: skip
     if text.vocab_size < vocab_size:  # new rows are drawn like the others were
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model

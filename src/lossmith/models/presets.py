@@ -151,12 +151,12 @@ def _electra(layers: int, width: int, heads: int, embedding: int) -> dict[str, A
 
 
 DISCRIMINATORS: dict[str, Preset] = {
-    "nano": Preset("electra", _electra(4, 128, 2, 128), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
+    "nano": ENCODERS["nano"],
     "10m": Preset("electra", _electra(6, 384, 6, 128), "a laptop, an hour", 512, 4096),
     "125m": Preset("electra", _electra(12, 768, 12, 768), "one GPU, a day", 512, 50304),
     "350m": Preset("electra", _electra(24, 1024, 16, 1024), "one big GPU, days", 512, 50304),
 }
-"""The same names for --objective replaced_token: ELECTRA shapes (https://arxiv.org/abs/2003.10555, appendix B)."""
+"""The same names for --objective replaced_token: ELECTRA shapes (arXiv:2003.10555, appendix B), nano as above."""
 
 
 def presets_for(architecture: str) -> dict[str, Preset]:

@@ -53,7 +53,7 @@ class ObjectiveOptions:
     mean_span: float | None = None
     """span, t5: tokens in a span, on average; default: 3."""
     generator_size: float | None = None
-    """replaced_token: width of the generator as a part of the model's; default: 0.25."""
+    """replaced_token: size of the generator as a part of the model's (ELECTRA: width, else layers); default: 0.25."""
     discriminator_weight: float | None = None
     """replaced_token: what the discriminator's loss is multiplied with; the generator's counts once. Default: 50."""
     sentence_split: Literal["line", "sentence", "document"] | None = None

@@ -34,7 +34,8 @@ class ReplacedTokenObjective:
     the sampling; special tokens are never sampled. 85 % of the hidden are seen as [MASK], 15 % as they are.
     Examples: those of MaskedObjective. The noise of the sampling is drawn in `batch`, one number a place, by (seed,
     index): the same for any number of ranks and micro-batches.
-    `adopt(model)` makes the generator; the model is an ElectraForPreTraining.
+    `adopt(model)` makes the generator; the model gives one logit a token: ElectraForPreTraining, or another encoder's
+    token classifier with one label.
     Source: https://arxiv.org/abs/2003.10555; 85 %: https://github.com/google-research/electra (pretrain_helpers.py).
     """
 
@@ -42,7 +43,7 @@ class ReplacedTokenObjective:
     generator_size: float = 0.25
     weight: float = 50.0
     own: Any = None
-    """The generator, an ElectraForMaskedLM; None before `adopt`."""
+    """The generator, a masked language model; None before `adopt`."""
 
     measures = ("accuracy", "original_share", "replaced_recall", "replaced_precision", "generator_accuracy")
     """What `scored` counts beside the terms."""
@@ -138,7 +139,7 @@ class ReplacedTokenObjective:
     def _judge(self, model: Any, batch: dict[str, Tensor], guess: Tensor) -> tuple[Tensor, Tensor]:
         """Return the discriminator's logits [B, T] and targets int64[B, T]: 1 replaced, 0 original, −100 no text."""
         seen = _corrupted(batch, guess)
-        logits = model(**additive_mask(model, inputs_of(batch) | {"input_ids": seen})).logits
+        logits = model(**additive_mask(model, inputs_of(batch) | {"input_ids": seen})).logits.reshape(seen.shape)
         return logits, (seen != _original(batch)).long().masked_fill(~batch["real"], -100)
 
 
