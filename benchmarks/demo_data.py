@@ -20,6 +20,8 @@ STATE = CACHE / "apt"
 SECTIONS = ("admin", "electronics", "games", "graphics", "math", "net", "science", "sound", "text", "web")
 """Sections told apart by what a package is for, not by the language that it is written in (libs, python, perl, …)."""
 
+HOW_IT_IS_BUILT = ("role", "implemented-in", "interface", "uitoolkit", "x11", "scope", "suite", "made-of", "devel")
+
 
 def fetch_index(languages: str = "en,zh_CN,fr") -> Path:
     """Fetch Debian's package index and its translations once; return the folder of the lists."""
@@ -74,9 +76,9 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def sections(folder: Path, *, test: int = 2000, seed: int = 0, length: int = 320) -> tuple[Path, Path, Path]:
-    """Write train.jsonl, test.jsonl (text cut to `length` characters, label) and prose.txt; return the three paths.
+    """Write train.jsonl, test.jsonl (text cut to `length` characters, label) and prose.jsonl; return the three paths.
 
-    The prose is every description but those of the test rows, whatever its section; a blank line parts them.
+    The prose is every description but those of the test rows, whatever its section, a document each.
     """
     every = descriptions()
     ours = [pair for pair in every if pair[1] in SECTIONS]
@@ -84,9 +86,24 @@ def sections(folder: Path, *, test: int = 2000, seed: int = 0, length: int = 320
     rows = [{"text": text[:length], "label": label} for text, label in ours]
     held = {text for text, _ in ours[:test]}
     train, tested = write_rows(folder / "train.jsonl", rows[test:]), write_rows(folder / "test.jsonl", rows[:test])
-    prose = folder / "prose.txt"
-    prose.write_text("\n\n".join(text for text, _ in every if text not in held) + "\n", encoding="utf-8")
+    prose = write_rows(folder / "prose.jsonl", ({"text": text} for text, _ in every if text not in held))
     return train, tested, prose
+
+
+def tagged(rows: Path, *, least: int = 3, most: int = 400) -> tuple[list[str], list[frozenset[str]]]:
+    """Return the texts of rows whose packages have at least `least` debtags of a subject, and these tags.
+
+    Tags of how a program is built (role, implemented-in, interface, uitoolkit, x11, …) say nothing of its subject.
+    """
+    packages = {s["Package"]: s.get("Tag", "") for s in stanzas(read_list("binary-amd64_Packages"))}
+    tags: dict[str, frozenset[str]] = {}
+    for entry in stanzas(read_list("i18n_Translation-en")):
+        found = re.findall(r"[a-z0-9-]+::[\w:+-]+", packages.get(entry["Package"], ""))
+        subjects = frozenset(tag for tag in found if tag.split("::")[0] not in HOW_IT_IS_BUILT)
+        tags.setdefault(plain(entry["Description-en"])[:320], subjects)
+    texts = [json.loads(line)["text"] for line in rows.open(encoding="utf-8")]
+    chosen = [text for text in texts if len(tags.get(text, ())) >= least][:most]
+    return chosen, [tags[text] for text in chosen]
 
 
 def translations(folder: Path, language: str = "fr", *, test: int = 500, seed: int = 0) -> tuple[Path, Path, Path]:
