@@ -54,7 +54,8 @@ def _stranger(split: Split, seam: int, size: int, rng: np.random.Generator) -> n
 
 def _inside(split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Tell of each place whether the token before it is of the same document."""
-    return (places > 0) & (documents_at(split, places - 1) == documents_at(split, places))
+    same: npt.NDArray[np.bool_] = documents_at(split, places - 1) == documents_at(split, places)
+    return same & (places > 0)
 
 
 def documents_at(split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

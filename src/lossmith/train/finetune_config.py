@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lossmith.data.labelled import TASKS, LabelColumns
 from lossmith.errors import InputError, did_you_mean
-from lossmith.models.presets import ENCODERS, PRESETS
+from lossmith.models.presets import ENCODERS, PRESETS, Preset, presets_for
 from lossmith.train.config import CHOICES_OF_RUNS, RANGES_OF_RUNS, check_types, check_values, option
 from lossmith.train.options import RunOptions
 
@@ -193,9 +193,18 @@ def resolve_finetune(config: FinetuneConfig) -> FinetuneConfig:
     return resolved
 
 
+def presets_of(task: str) -> dict[str, Preset]:
+    """Return the shapes that a task is learnt from scratch with: encoder–decoder, causal, else BERT-like.
+
+    >>> presets_of("seq2seq")["nano"].model_type
+    't5'
+    """
+    return presets_for({"seq2seq": "seq2seq", "instruction": "causal"}.get(task, "masked"))
+
+
 def _defaults(config: FinetuneConfig, task: str) -> dict[str, Any]:
-    preset = {**PRESETS, **ENCODERS}.get(config.model or "")
-    suited: dict[str, Any] = dict(preset.options) if preset and task not in ("seq2seq", "instruction") else {}
+    preset = presets_of(task).get(config.model or "")
+    suited: dict[str, Any] = dict(preset.options) if preset else {}
     suited.pop("max_steps", None)
     optim = config.optim or suited.get("optim", "adamw")
     if optim != suited.get("optim"):

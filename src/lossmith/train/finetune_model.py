@@ -12,7 +12,7 @@ from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
 from lossmith.models.build import attention, preset_config, small_embeddings
-from lossmith.models.presets import presets_for
+from lossmith.models.presets import Preset
 from lossmith.train.config import settled
 from lossmith.train.finetune_config import FinetuneConfig
 
@@ -81,18 +81,19 @@ def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any]
 
 
 def from_preset(
-    name: str, auto: str, settings: dict[str, Any], vocabulary: Any, context: int | None, seed: int
+    name: str,
+    presets: dict[str, Preset],
+    auto: str,
+    settings: dict[str, Any],
+    vocabulary: Any,
+    context: int | None,
+    seed: int,
 ) -> Made:
-    """Return a model of a preset's shape with random weights and the head of a task.
-
-    BERT-like for labels, a T5-like encoder–decoder for seq2seq, causal for instructions.
-    Errors: InputError for a preset that the architecture does not have.
-    """
+    """Return a model of a preset's shape with random weights and the head of a task; InputError for no such preset."""
     import transformers
 
     torch.manual_seed(seed)
     end, pad = vocabulary.eos_token_id, vocabulary.pad_token_id
-    presets = presets_for({"AutoModelForCausalLM": "causal", "AutoModelForSeq2SeqLM": "seq2seq"}.get(auto, "masked"))
     if name not in presets:
         raise InputError(f"--model {name} is no preset for this task; it has {', '.join(presets)}")
     positions = context or presets[name].block_size

@@ -14,7 +14,7 @@ from lossmith.errors import InputError
 from lossmith.evaluate.encoders import position_offset
 from lossmith.evaluate.sampling import max_positions
 from lossmith.train.config import settled
-from lossmith.train.finetune_config import FinetuneConfig
+from lossmith.train.finetune_config import FinetuneConfig, presets_of
 from lossmith.train.finetune_encode import Coder, Encoded, check_whole, encode
 from lossmith.train.finetune_kinds import Classification, Kind, Regression
 from lossmith.train.finetune_kinds_labels import MultiLabel, Tagging
@@ -105,7 +105,8 @@ def make_model(config: FinetuneConfig, kind: Kind, model: Path | None, tokenizer
     seed, settings = settled(config.seed), kind.settings()
     auto = seq2seq_class(model) if kind.task == "seq2seq" else kind.auto
     if model is None:
-        return from_preset(settled(config.model), auto, settings, tokenizer.hf, config.max_length, seed)
+        presets = presets_of(kind.task)
+        return from_preset(settled(config.model), presets, auto, settings, tokenizer.hf, config.max_length, seed)
     settings |= {} if tokenizer.hf.pad_token_id is None else {"pad_token_id": tokenizer.hf.pad_token_id}
     made = load_pretrained(model, auto, kind.task, settings, seed, len(tokenizer.hf))
     if getattr(made.model.config, "pad_token_id", None) is None:
