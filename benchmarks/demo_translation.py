@@ -1,6 +1,6 @@
 """Demonstration 3: span corruption on text of both languages, then translation, against the same from scratch.
 
-    python benchmarks/demo_translation.py [--language fr] [--steps 1200] [--epochs 6]
+    python benchmarks/demo_translation.py [--language fr] [--steps 800] [--epochs 6]
 
 A nano T5 reads Debian's package descriptions in English and in the other language, without those of the test rows, and
 is then fine-tuned on titles and their translations; the same shape with the same tokenizer starts from random weights
@@ -22,6 +22,10 @@ from demo_data import CACHE, translations
 from demo_runs import bare, finetune, pretrain
 from rows import keep
 
+# As in the nano preset's own training. After 300 steps of 64 titles from scratch (vocabulary 2,048): 3.58 nats a token,
+# with adamw at 1e-3 4.72, with a T5Gemma of this size 3.36.
+MUON: dict[str, Any] = {"optim": "muon", "learning_rate": 0.02, "adamw_learning_rate": 0.007, "weight_decay": 0.0}
+
 
 def main(language: str, steps: int, epochs: float) -> None:
     """Pre-train, fine-tune twice, keep a row."""
@@ -29,7 +33,7 @@ def main(language: str, steps: int, epochs: float) -> None:
     start = time.perf_counter()
     body = pretrain(
         f"t5-{language}", inputs=(str(prose),), objective="span", tokenizer="bpe:4096", max_steps=steps,
-        eval_max_tokens=16384, sample_tokens=0, eval_steps=steps // 4,
+        per_device_train_batch_size=16, eval_max_tokens=16384, sample_tokens=0, eval_steps=steps // 4,
     )  # fmt: skip
     seconds = round(time.perf_counter() - start, 1)
     found: dict[str, Any] = {}
@@ -39,8 +43,8 @@ def main(language: str, steps: int, epochs: float) -> None:
     ):
         run = finetune(
             f"titles-{language}-{name.split()[0]}", model, train, task="seq2seq", source_column="en",
-            target_column=language, num_train_epochs=epochs, per_device_train_batch_size=32, max_length=64, seed=1,
-            learning_rate=1e-3, metric="loss", generate_examples=16, max_eval_examples=512,
+            target_column=language, num_train_epochs=epochs, per_device_train_batch_size=64, max_length=64, seed=1,
+            metric="loss", generate_examples=16, max_eval_examples=512, **MUON,
         )  # fmt: skip
         found[name] = judged(run, test, language)
     known = json.loads((body / "run.json").read_text(encoding="utf-8"))["result"]
@@ -65,7 +69,7 @@ def judged(run: Path, test: Path, language: str) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--language", default="fr")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--epochs", type=float, default=6.0)
     options = parser.parse_args()
     main(options.language, options.steps, options.epochs)
