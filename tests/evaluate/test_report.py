@@ -139,6 +139,16 @@ def test_a_finished_run_says_what_its_number_means(tmp_path: Path) -> None:
     )
 
 
+def test_a_loss_of_several_terms_is_shown_as_their_sum(tmp_path: Path) -> None:
+    terms = {"eval_loss/masked": 4.75, "eval_loss/next_sentence": 0.625}
+    result = RESULT | terms | {"eval_loss": 5.375, "eval_perplexity": 115.58, "eval_bpb": None, "eval_bytes": None}
+    page, md, _ = report(make_run(tmp_path, result=result))
+    for text in (page.text, md):
+        for said in ("5.375", "weighted sum", "4.75", "masked", "0.625", "next_sentence", "e^(masked)"):
+            assert said in text
+        assert "comparable between all models" not in text  # nothing to say in bits per byte
+
+
 def test_the_comparison_is_sorted_from_worst_to_best(tmp_path: Path) -> None:
     page, md, _ = report(make_run(tmp_path))
     names = ["label of uniform", "label of unigram", "label of gzip", "label of xz", "this model"]
