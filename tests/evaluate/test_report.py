@@ -142,8 +142,9 @@ def test_a_finished_run_says_what_its_number_means(tmp_path: Path) -> None:
 def test_a_loss_of_several_terms_is_shown_as_their_sum(tmp_path: Path) -> None:
     terms = {"eval_loss/masked": 4.75, "eval_loss/next_sentence": 0.625}
     result = RESULT | terms | {"eval_loss": 5.375, "eval_perplexity": 115.58, "eval_bpb": None, "eval_bytes": None}
-    page, md, _ = report(make_run(tmp_path, result=result))
+    page, md, _ = report(make_run(tmp_path, result=result, baselines=[]))
     for text in (page.text, md):
+        assert "What to compare it with" not in text  # alone it says nothing
         for said in ("5.375", "weighted sum", "4.75", "masked", "0.625", "next_sentence", "e^(masked)"):
             assert said in text
         assert "comparable between all models" not in text  # nothing to say in bits per byte

@@ -130,12 +130,12 @@ class Facts:
 
     @cached_property
     def comparison(self) -> list[Row]:
-        """The baselines and the model, worst first."""
+        """The baselines and the model, worst first; nothing where there are no baselines."""
         rows = [
             Row(b["name"], b["label"], float(b["nats_per_token"]), parse_number(b["bits_per_byte"]), b["definition"])
             for b in self.baselines
         ]
-        best = None if is_task(self.info) else self.headline
+        best = None if is_task(self.info) or not rows else self.headline
         if best and best.loss is not None and math.isfinite(best.loss):
             definition = f"cross-entropy of the validation {self.unit}s under the model"
             rows.append(Row(OURS, "this model", best.loss, best.bits_per_byte, definition))

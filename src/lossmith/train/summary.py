@@ -21,7 +21,8 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         print_task_summary(console, result, path)
         return
     console.print()
-    console.print(comparison(result))
+    if result["baselines"]:
+        console.print(comparison(result))
     terms = {key.split("/", 1)[1]: value for key, value in result.items() if key.startswith("eval_loss/")}
     summed = len(terms) > 1
     unit = result.get("unit", "token")
