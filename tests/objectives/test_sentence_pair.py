@@ -133,12 +133,8 @@ def test_a_model_without_such_a_head_is_given_one(split: Split, model: Any, nano
     assert isinstance(given.own, torch.nn.Linear)
     assert torch.equal(given.own.weight, objective().adopt(nano).own.weight)  # drawn by the seed
     batch = given.batch(examples(split, 6), np.random.default_rng(0))
-    states, types = nano.eval().base_model(input_ids=batch["input_ids"]).last_hidden_state, batch["token_type_ids"]
-    means = [
-        torch.stack([row[side == which].mean(0) for row, side in zip(states, types, strict=True)]) for which in (0, 1)
-    ]
-    features = torch.cat([*means, means[0] * means[1]], 1)
-    expected = torch.nn.functional.cross_entropy(given.own(features), batch["sentence_labels"])
+    first = nano.eval().base_model(input_ids=batch["input_ids"]).last_hidden_state[:, 0]
+    expected = torch.nn.functional.cross_entropy(given.own(first), batch["sentence_labels"])
     torch.testing.assert_close(given.terms(nano, batch)["next_sentence"].mean(), expected)
     given.terms(nano, batch)["next_sentence"].value.backward()
     assert given.own.weight.grad is not None
