@@ -20,14 +20,14 @@ from lossmith.models.mode import probing
 class RowsOut:
     """What a model says at M chosen tokens: states [M, D] and the head, or logits [M, V] and None; and its output.
 
-    `body`: the body's states of all tokens [B, T, D].
+    `first`: the body's state of each row's first token [B, D].
     """
 
     states: Tensor
     head: Head | None
     output: Any
     """The model's own output object, in which only the chosen rows stand (`seq_relationship_logits` and others)."""
-    body: Tensor
+    first: Tensor
 
 
 class _Given(nn.Module):
@@ -60,7 +60,7 @@ def head_on_rows(model: Any, inputs: dict[str, Tensor], rows: Tensor) -> RowsOut
     output = _head_alone(model, chosen, layer)
     states = _logits(output)[0]
     head = None if layer is None else Head(layer.weight, layer.bias, None, 1.0)
-    return RowsOut(states, head, output, hidden)
+    return RowsOut(states, head, output, hidden[:, 0])
 
 
 def rows_path(model: Any) -> str:

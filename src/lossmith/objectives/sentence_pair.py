@@ -14,7 +14,7 @@ from lossmith.losses import cross_entropy
 from lossmith.models.mode import evaluating
 from lossmith.models.rows import head_on_rows
 from lossmith.objectives.masked import MaskedObjective, masked_term, tensors
-from lossmith.objectives.shared import inputs_of, pool, rng_of
+from lossmith.objectives.shared import inputs_of, rng_of
 from lossmith.total import Total
 
 TASKS = ("next", "order")
@@ -29,9 +29,7 @@ class SentencePairObjective(MaskedObjective):
     Label 0: B follows A. Label 1, for half of the pairs: with task "next" B is a segment of another document; with task
     "order" the two have changed places.
     Examples: {"first", "second", "random": int64[…], "index"} as lossmith.data.pairs makes them.
-    own: for models that have no head for pairs (all but BERT and ALBERT), a linear layer on (a, b, a·b), the means of
-    the two segments' states and their products: what two vectors have in common is seen long before [CLS] has learnt to
-    look for it.
+    own: a linear layer on the state of [CLS], for models that have no head for pairs (all but BERT and ALBERT).
     Source: https://arxiv.org/abs/1810.04805 (BERT, 3.1), https://arxiv.org/abs/1909.11942 (ALBERT, 3.1).
     """
 
@@ -69,7 +67,7 @@ class SentencePairObjective(MaskedObjective):
         """Return {"masked": …, "next_sentence" or "sentence_order": …} in nats."""
         out = head_on_rows(model, inputs_of(batch), batch["rows"])
         told = (out.output[name] for name in HEADS if name in out.output)
-        logits = next(told) if self.own is None else self.own(_compared(out.body, batch["token_type_ids"]))
+        logits = next(told) if self.own is None else self.own(out.first)
         return {"masked": masked_term(out, batch), self.term: cross_entropy(logits, batch["sentence_labels"])}
 
     @property
@@ -91,15 +89,9 @@ def has_sentence_head(model: Any) -> bool:
     return any(name in output for name in HEADS)
 
 
-def _compared(states: Tensor, types: Tensor) -> Tensor:
-    """Return (a, b, a·b) float[B, 3·D], the means of the states [B, T, D] of segments 0 and 1."""
-    a, b = (pool(states, (types == side).long(), "mean") for side in (0, 1))
-    return torch.cat([a, b, a * b], -1)
-
-
 def _head(model: Any, seed: int) -> nn.Linear:
     config = model.config.get_text_config()
-    head = nn.Linear(3 * config.hidden_size, 2, device=model.device)
+    head = nn.Linear(config.hidden_size, 2, device=model.device)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=draw) * config.initializer_range)
