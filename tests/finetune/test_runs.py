@@ -216,3 +216,20 @@ def test_accumulated_steps_are_the_steps_of_the_whole_batch(
         tune(bert, data, tmp_path / name, loss_options=("class_weights=balanced",), logging_steps=1, **options)
         seen[name] = [row["loss"] for row in log(tmp_path / name) if "loss" in row]
     assert seen["one"] == pytest.approx(seen["four"], rel=1e-3)
+
+
+def test_dropout_is_set_where_there_is_none(table: Table, tmp_path: Path) -> None:
+    data = table(classified(60))
+    rates = {}
+    for name, options in {"labels": {}, "none": {"dropout": 0.0}, "more": {"dropout": 0.3}}.items():
+        tune("nano", data, tmp_path / name, max_steps=1, tokenizer="byte", **options)
+        rates[name] = json.loads((tmp_path / name / "model" / "config.json").read_text(encoding="utf-8"))["mlp_dropout"]
+    assert rates == {"labels": 0.1, "none": 0.0, "more": 0.3}
+
+
+def test_a_models_own_dropout_stays(bert: str, table: Table, tmp_path: Path) -> None:
+    own = json.loads((Path(bert) / "config.json").read_text(encoding="utf-8"))["hidden_dropout_prob"]
+    assert own > 0
+    tune(bert, table(classified(60)), tmp_path / "run", max_steps=1)
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert saved["hidden_dropout_prob"] == own

@@ -91,6 +91,8 @@ class FinetuneConfig(RunOptions):
     """LoRA's scale: the adapter counts alpha/rank; default: twice the rank."""
     lora_dropout: float | None = None
     """Dropout before the adapters; default: 0."""
+    dropout: float | None = None
+    """Dropout of all layers in training; default: the model's own, or 0.1 for labels where it has none."""
     pooling: Literal["mean", "cls", "last"] | None = None
     """similarity: how token states become one vector; default: mean."""
     generate_examples: int | None = None
@@ -167,7 +169,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     ((*_AT_LEAST_ONE, "generate_examples", "max_new_tokens"), lambda x: x >= 1, "at least 1"),
     (("validation_fraction",), lambda x: 0 < x < 1, "between 0 and 1 (exclusive)"),
     (("lora_alpha",), lambda x: 0 < x < float("inf"), "more than 0"),
-    (("lora_dropout",), lambda x: 0 <= x < 1, "in [0, 1)"),
+    (("dropout", "lora_dropout"), lambda x: 0 <= x < 1, "in [0, 1)"),
     *RANGES_OF_RUNS,
 )
 _CHOICES = CHOICES_OF_RUNS | {"task": TASKS, "truncation": TRUNCATIONS, "pooling": ("mean", "cls", "last")}

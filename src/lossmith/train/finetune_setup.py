@@ -20,7 +20,7 @@ from lossmith.train.finetune_kinds import Classification, Kind, Regression
 from lossmith.train.finetune_kinds_labels import MultiLabel, Tagging
 from lossmith.train.finetune_kinds_pairs import Similarity
 from lossmith.train.finetune_kinds_text import Instruction, Seq2Seq, seq2seq_class
-from lossmith.train.finetune_model import Made, add_lora, freeze, from_preset, load_pretrained
+from lossmith.train.finetune_model import Made, add_lora, drop, freeze, from_preset, load_pretrained
 from lossmith.train.finetune_tokenizer import ROLES, SavedTokenizer, copy_tokenizer, new_tokenizer
 
 KINDS: dict[str, type[Kind]] = {
@@ -106,11 +106,14 @@ def make_model(config: FinetuneConfig, kind: Kind, model: Path | None, tokenizer
     auto = seq2seq_class(model) if kind.task == "seq2seq" else kind.auto
     if model is None:
         presets = presets_of(kind.task)
-        return from_preset(settled(config.model), presets, auto, settings, tokenizer.hf, config.max_length, seed)
+        made = from_preset(settled(config.model), presets, auto, settings, tokenizer.hf, config.max_length, seed)
+        drop(made.model, config.dropout, kind.task)
+        return made
     settings |= {} if tokenizer.hf.pad_token_id is None else {"pad_token_id": tokenizer.hf.pad_token_id}
     made = load_pretrained(model, auto, kind.task, settings, seed, len(tokenizer.hf))
     if getattr(made.model.config, "pad_token_id", None) is None:
         made.model.config.pad_token_id = tokenizer.pad_id  # a causal classifier finds the last token by it
+    drop(made.model, config.dropout, kind.task)
     if config.freeze:
         freeze(made, config.freeze)
     if config.lora_rank:
