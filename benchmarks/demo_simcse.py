@@ -1,6 +1,6 @@
 """Demonstration 2: does SimCSE on raw sentences lift similarity over the encoder that it starts from? Three seeds.
 
-    python benchmarks/demo_simcse.py [--body RUN] [--steps 300] [--seeds 1 2 3] [--try]
+    python benchmarks/demo_simcse.py [--body RUN] [--steps 200] [--seeds 1 2 3] [--try]
 
 The body is that of benchmarks/demo_pretraining.py (masked and next-sentence pre-training on Debian's package
 descriptions, without those of the test rows); `lossmith train --objective contrastive` goes on from it, on the
@@ -84,7 +84,7 @@ def measured(args: argparse.Namespace, judged: dict[str, Judged], prose: Path) -
             f"simcse-{seed}", inputs=(str(prose),), objective="contrastive", sentence_split="sentence", seed=seed,
             model=str(args.body), per_device_train_batch_size=args.batch, max_steps=args.steps, optim="adamw",
             learning_rate=args.learning_rate, dropout=args.dropout, temperature=args.temperature, save_steps=10**6,
-            eval_steps=args.steps, eval_max_tokens=4096, sample_tokens=0, block_size=128,
+            eval_steps=args.steps, validation_fraction=0.01, sample_tokens=0, block_size=128,
         )  # fmt: skip
         folders = {"untrained": bare(args.body, "simcse-bare", seed=seed), "pre-trained": model}
         for name, folder in (folders | {"simcse": simcse / "model"}).items():
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--body", type=Path, default=RUNS / "bert")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.1)
