@@ -233,3 +233,14 @@ def test_a_models_own_dropout_stays(bert: str, table: Table, tmp_path: Path) -> 
     tune(bert, table(classified(60)), tmp_path / "run", max_steps=1)
     saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
     assert saved["hidden_dropout_prob"] == own
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_named(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "moon.txt").write_text("床前明月光，疑是地上霜。\n" * 80, encoding="utf-8")
+    options = {"objective": "masked", "tokenizer": "char", "max_steps": 1, "block_size": 16, "sample_tokens": 0}
+    run = run_training(
+        TrainConfig(inputs=(str(tmp_path / "moon.txt"),), output_dir=str(tmp_path / "run"), **options), []
+    )
+    rows = [{"text": f"{i} 明月", "label": str(i % 2)} for i in range(40)]
+    with pytest.raises(InputError, match="has no token for a character of it"):
+        tune(str(run), table(rows), tmp_path / "tuned", max_steps=1)

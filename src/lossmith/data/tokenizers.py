@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,13 +136,8 @@ class Tokenizer:
         """Return the ids of each text; on several cores where the `tokenizers` library does the work."""
         if self.kind in ("byte", "char"):
             return [self.encode(text) for text in texts]
-        try:
+        with knowing_every_character(self.spec):
             encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        except Exception as error:  # the library raises bare Exception, for a model without a token for the unknown
-            raise InputError(
-                f"the tokenizer {self.spec} cannot encode this text ({error}): take one that knows every character, "
-                "such as --tokenizer byte or bpe:SIZE"
-            ) from error
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
@@ -294,3 +290,23 @@ def spec_content(spec: str) -> str:
     for path in files.settings(Path(spec), own=True):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"hf:{digest.hexdigest()}"
+
+
+def tokenized(tokenizer: Any, *texts: Any, **options: Any) -> Any:
+    """Return what a Hugging Face tokenizer makes of texts; InputError where it has no token for a character."""
+    with knowing_every_character(Path(tokenizer.name_or_path).name or type(tokenizer).__name__):
+        return tokenizer(*texts, verbose=False, **options)
+
+
+@contextmanager
+def knowing_every_character(name: str) -> Iterator[None]:
+    """Turn the library's error for a character without a token into an InputError."""
+    try:
+        yield
+    except Exception as error:  # the library raises bare Exception
+        if "unk" not in str(error).lower():
+            raise
+        raise InputError(
+            f"the tokenizer {name} cannot encode this text ({error}): it has no token for a character of it. Take one "
+            "that knows every character, such as --tokenizer byte or bpe:SIZE, or a model that was trained with one"
+        ) from error

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Floats
 from lossmith.evaluate.opening import check_fits, load
@@ -33,11 +34,11 @@ class Encoder:
     def batch(self, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return the model's inputs for rows of one text or two; what is longer than the context is cut and counted."""
         columns = [list(column) for column in zip(*texts, strict=True)]
-        rows = self.tokenizer(*columns, verbose=False)["input_ids"]
+        rows = tokenized(self.tokenizer, *columns)["input_ids"]
         self.texts += len(rows)
         self.longer += sum(len(row) > self.context for row in rows) if self.context else 0
         limits = {"truncation": True, "max_length": self.context} if self.context else {}
-        made = self.tokenizer(*columns, padding=len(texts) > 1, return_tensors="pt", verbose=False, **limits)
+        made = tokenized(self.tokenizer, *columns, padding=len(texts) > 1, return_tensors="pt", **limits)
         return {name: tensor.to(self.model.device) for name, tensor in made.items()}
 
     def note(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lossmith.data.labelled import Labelled
+from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.tagging import first_places
 
@@ -47,9 +48,9 @@ class Coder:
         found = []
         for start in range(0, len(rows), AT_ONCE):
             columns = [list(column) for column in zip(*rows[start : start + AT_ONCE], strict=True)]
-            whole = [len(ids) for ids in self.tokenizer(*columns, verbose=False)["input_ids"]]
-            made = self.tokenizer(
-                *columns, truncation=True, max_length=self.longest, return_token_type_ids=True, verbose=False
+            whole = [len(ids) for ids in tokenized(self.tokenizer, *columns)["input_ids"]]
+            made = tokenized(
+                self.tokenizer, *columns, truncation=True, max_length=self.longest, return_token_type_ids=True
             )
             for ids, types, n in zip(made["input_ids"], made["token_type_ids"], whole, strict=True):
                 found.append({"tokens": np.array(ids, np.int64), "types": np.array(types, np.int64), "whole": n})
@@ -57,12 +58,12 @@ class Coder:
 
     def words(self, words: Sequence[str]) -> dict[str, Any]:
         """Return {"tokens", "firsts", "whole"} of one row of words; firsts: place of each word's first token, or −1."""
-        made = self.tokenizer(list(words), is_split_into_words=True, verbose=False)
+        made = tokenized(self.tokenizer, list(words), is_split_into_words=True)
         ids, owners = made["input_ids"], made.word_ids()
         kept = len(ids)
         if kept > self.longest:
-            made = self.tokenizer(
-                list(words), is_split_into_words=True, truncation=True, max_length=self.longest, verbose=False
+            made = tokenized(
+                self.tokenizer, list(words), is_split_into_words=True, truncation=True, max_length=self.longest
             )
             owners = made.word_ids()
         found = first_places(owners)
