@@ -1,6 +1,6 @@
 """Demonstration 4: ELECTRA against masked language modelling at equal compute, judged by what they are worth.
 
-    python benchmarks/demo_electra.py [--seconds 240]
+    python benchmarks/demo_electra.py [--seconds 180]
 
 Both read the same prose (Debian's package descriptions, without those of the test rows) with the same tokenizer, the
 same encoder shape and the same batch, each until its steps have taken the same time (a calibration run of 20 steps sets
@@ -20,7 +20,7 @@ from demo_pretraining import SEEDS, some
 from demo_runs import bare, classified, finetune, over_seeds, pretrain
 from rows import keep
 
-EXAMPLES, EPOCHS = 1000, 8.0
+EXAMPLES, EPOCHS = 1000, 6.0
 SHARED: dict[str, Any] = {"tokenizer": "bpe:4096", "eval_max_tokens": 65536, "sample_tokens": 0, "save_steps": 10**6}
 SHARED |= {"model": "nano", "per_device_train_batch_size": 16}  # one shape, ModernBERT's, for both
 WAYS: dict[str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ def trained_for(run: Path) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--seconds", type=float, default=180.0)
     began = time.perf_counter()
     main(parser.parse_args().seconds)
     print(f"{time.perf_counter() - began:.0f} s")
