@@ -16,7 +16,9 @@ from transformers import (
     ElectraConfig,
     ElectraForMaskedLM,
     ElectraForPreTraining,
+    GPT2Config,
     ModernBertConfig,
+    T5Config,
 )
 
 from lossmith.data import Tokenizer
@@ -330,9 +332,10 @@ def test_weights_of_a_masked_model_continue_as_a_discriminator(tmp_path: Any) ->
 
 
 def test_a_model_without_a_masked_sibling_is_refused(tmp_path: Any) -> None:
-    build_model("nano", vocab_size=261, context=32).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="replaced_token needs a model with such a head"):
-        build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
+    for config in (GPT2Config(n_embd=8, n_layer=1, n_head=1), T5Config(d_model=8, num_layers=1)):
+        config.save_pretrained(tmp_path)
+        with pytest.raises(InputError, match="replaced_token needs a model with such a head"):
+            build_model(str(tmp_path), vocab_size=261, context=32, architecture="replaced_token", pad_id=257)
     with pytest.raises(InputError, match=r"objective\.adopt\(model\)"):
         objective().terms(None, objective().batch(examples(), np.random.default_rng(0)))
 

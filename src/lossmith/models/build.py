@@ -122,14 +122,14 @@ def auto_class(config: Any, architecture: str) -> Any:
     chosen = getattr(modeling_auto, CLASSES[architecture])
     if architecture == "replaced_token" and config.model_type != "electra":
         chosen = modeling_auto.AutoModelForTokenClassification  # with one label: replaced or not, as in DeBERTaV3
-        if type(config) not in modeling_auto.AutoModelForMaskedLM._model_mapping:
-            chosen = modeling_auto.AutoModelForPreTraining  # nothing to make a generator of: refused below
     if architecture == "sentence_pair" and config.model_type not in JUDGING_PAIRS:
         chosen = modeling_auto.AutoModelForMaskedLM  # the objective brings a head for pairs along
-    if architecture != "causal" and type(config) not in chosen._model_mapping:
+    needed = [chosen, *([modeling_auto.AutoModelForMaskedLM] if architecture == "replaced_token" else [])]
+    lacking = [kind.__name__ for kind in needed if type(config) not in kind._model_mapping]
+    if architecture != "causal" and lacking:
         raise InputError(
-            f"--objective {architecture} needs a model with such a head ({CLASSES[architecture]}); {config.model_type} "
-            f"has none: take a preset or {SUITED.get(architecture, 'a BERT-like configuration')}"
+            f"--objective {architecture} needs a model with such a head ({lacking[0]}); {config.model_type} has none: "
+            f"take a preset or {SUITED.get(architecture, 'a BERT-like configuration')}"
         )
     return chosen
 
