@@ -63,7 +63,7 @@ def headings(text: str) -> list[int]:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the documentation speaks of; `lossmith` and `python` are those under test."""
-    text = ("ROMEO:\nIs the day so young?\n\nJULIET:\nAn hour but new struck nine, ANTONIO.\n\n" * 800)[:60_000]
+    text = ("ROMEO:\nIs the day so young?\n\nJULIET:\nAn hour but new struck nine, ANTONIO.\n\n" * 400)[:30_000]
     (tmp_path / "books").mkdir()
     for name in ("a", "b", "c"):
         (tmp_path / "books" / f"{name}.txt").write_text(text[:6000] + name, encoding="utf-8")
