@@ -242,5 +242,7 @@ def test_a_character_that_the_tokenizer_does_not_know_is_named(table: Table, tmp
         TrainConfig(inputs=(str(tmp_path / "moon.txt"),), output_dir=str(tmp_path / "run"), **options), []
     )
     rows = [{"text": f"{i} 明月", "label": str(i % 2)} for i in range(40)]
-    with pytest.raises(InputError, match="has no token for a character of it"):
-        tune(str(run), table(rows), tmp_path / "tuned", max_steps=1)
+    tagged = [{"tokens": [str(i), "明月"], "tags": ["O", "B-M"]} for i in range(40)]
+    for task, data in (("classification", rows), ("tagging", tagged)):
+        with pytest.raises(InputError, match="has no token for a character of it"):
+            tune(str(run), table(data, f"{task}.jsonl"), tmp_path / task, task=task, max_steps=1)

@@ -78,9 +78,10 @@ def test_nothing_but_its_subject_tells_a_stranger_from_what_follows() -> None:
     assert crosses[1] == pytest.approx(crosses[0], abs=0.05)
     assert 0.4 < crosses[0] < 0.9
     text = np.arange(60_000).astype(np.uint16)
-    one = Split(text, np.array([0, len(text)]), len(text))
-    places = np.array([e["random"][0] for e in examples(one, 2000)]) / len(text)
-    assert np.std(places) == pytest.approx(12**-0.5, abs=0.01)  # uniform; the ends alone would give 0.5
+    for bounds in ([0, len(text)], [0, len(text) - 4, len(text)]):  # alone, and beside a document hardly ever met
+        one = Split(text, np.array(bounds), len(text))
+        places = np.array([e["random"][0] for e in examples(one, 2000)]) / len(text)
+        assert np.std(places) == pytest.approx(12**-0.5, abs=0.01)  # uniform; the ends alone would give 0.5
     away = [abs(int(e["random"][0]) - int(e["second"][0])) / len(e["second"]) for e in examples(one, 200)]
     assert min(away) >= 16
 

@@ -28,8 +28,8 @@ class Pairs(Blocks):
 def pair(split: Split, example: Example, start: int, seed: tuple[int, int]) -> Example:
     """Cut a window that begins at `start` in two, and find a stranger to its second part.
 
-    Adds "first", "second" (which follows it) and "random": as long as "second", begun in another document, or in a text
-    of one document at least 16 times its length away. Both parts begin inside a document, where 64 tries find such
+    Adds "first", "second" (which follows it) and "random": as long as "second", begun in another document, or where 64
+    tries find none at least 16 times its length away. Both parts begin inside a document, where 64 tries find such
     places, and run on as the text does: nothing in a stranger but its subject tells it from what follows.
     The cut is drawn between a quarter and three quarters of the window. All depends on `seed` alone.
     Source: https://arxiv.org/abs/1810.04805 (BERT, 3.1, task 2).
@@ -45,10 +45,12 @@ def pair(split: Split, example: Example, start: int, seed: tuple[int, int]) -> E
 def _stranger(split: Split, seam: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     places = rng.integers(0, max(1, len(split.tokens) - size + 1), REACH)
     inside, far = _inside(split, places), np.abs(places - seam)
-    other = documents_at(split, places) != documents_at(split, np.array([seam]))[0]
-    fits = np.flatnonzero(inside & (other if split.n_documents > 1 else far >= FAR * size))
-    # the farthest only where nothing fits: it would come from the ends of the text, which a model gets to know
-    place = int(places[fits[0] if len(fits) else np.argmax(far)])
+    other = documents_at(split, places) != documents_at(split, np.array([seam]))
+    # better than the farthest of all, which comes from the ends of the text: a model gets to know them
+    for fits in (inside & other, inside & (far >= FAR * size), far == far.max()):
+        if fits.any():
+            break
+    place = int(places[np.argmax(fits)])
     return np.asarray(split.tokens[place : place + size]).astype(np.int64)
 
 

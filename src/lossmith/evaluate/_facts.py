@@ -17,7 +17,7 @@ from lossmith.errors import DataError
 from lossmith.evaluate._task_page import is_task, task_commands
 from lossmith.pictures.panel import Panel, loss_panel, side_panels
 from lossmith.pictures.text import clean, program
-from lossmith.runs import Run, json_lines, parse_number, read_json, read_run
+from lossmith.runs import Run, json_lines, parse_number, read_json, read_run, terms_of
 
 OURS = "ours"
 LOADERS = {  # the class of transformers that loads a model, by what it was trained for
@@ -232,7 +232,7 @@ def _from_result(result: dict[str, Any]) -> Headline:
         _whole(parse_number(result.get("eval_bytes"))),
         _whole(parse_number(result.get("steps"))),
         True,
-        terms={key.split("/", 1)[1]: float(value) for key, value in result.items() if key.startswith("eval_loss/")},
+        terms=terms_of(result),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError
 
 PROMPT_END = "\n"  # between a prompt and its answer, where no chat template says what stands there
@@ -46,9 +47,9 @@ def end_id(model: Any, tokenizer: Any) -> int | None:
 def source_ids(tokenizer: Any, source: str, two_sided: bool, longest: int | None) -> list[int]:
     """Return the ids of a source as the model was fine-tuned on them: framed for an encoder, else with a newline."""
     if two_sided:
-        ids: list[int] = tokenizer(source, verbose=False)["input_ids"]
+        ids: list[int] = tokenized(tokenizer, source)["input_ids"]
     else:
-        ids = tokenizer(source + PROMPT_END, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = tokenized(tokenizer, source + PROMPT_END, add_special_tokens=False)["input_ids"]
     return ids[:longest] if longest else ids
 
 

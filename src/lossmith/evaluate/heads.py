@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lossmith.data.labelled import LabelColumns, Labelled, read_labelled
 from lossmith.data.rows import table_rows
+from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.evaluate.bootstrap import Resampling
 from lossmith.evaluate.encoders import Encoder, classes_of_model, logits, open_encoder
@@ -84,7 +85,7 @@ def _tagged(encoder: Encoder, words: tuple[str, ...], classes: list[str]) -> lis
     import torch
 
     limits: dict[str, Any] = {"truncation": True, "max_length": encoder.context} if encoder.context else {}
-    made = encoder.tokenizer(list(words), is_split_into_words=True, return_tensors="pt", verbose=False, **limits)
+    made = tokenized(encoder.tokenizer, list(words), is_split_into_words=True, return_tensors="pt", **limits)
     with torch.no_grad():
         out = encoder.model(**{name: tensor.to(encoder.model.device) for name, tensor in made.items()})
     best, owners = out.logits[0].argmax(-1).tolist(), made.word_ids()

@@ -85,3 +85,12 @@ def _add(points: dict[str, list[tuple[float, float]]], line: dict[str, Any]) -> 
         number = parse_number(value) if name != "step" else None
         if number is not None:
             points[name].append((step, number))
+
+
+def terms_of(result: dict[str, Any]) -> dict[str, float]:
+    """Return the averages that the loss of an evaluation is the weighted sum of, by name.
+
+    >>> terms_of({"eval_loss": 5.375, "eval_loss/masked": 4.75, "eval_loss/next_sentence": 0.625})
+    {'masked': 4.75, 'next_sentence': 0.625}
+    """
+    return {key.split("/", 1)[1]: float(value) for key, value in result.items() if key.startswith("eval_loss/")}

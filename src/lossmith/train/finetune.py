@@ -33,7 +33,7 @@ from lossmith.train.optim import build_optimizers
 from lossmith.train.reporter import Reporter
 from lossmith.train.scale import Scale
 from lossmith.train.session import Session, run_job, total_steps
-from lossmith.train.setup import check_whole
+from lossmith.train.setup import check_accumulation
 
 
 def run_finetuning(config: FinetuneConfig, reporters: list[Reporter]) -> Path:
@@ -81,7 +81,7 @@ class Finetuning(Job):
             start_at_mean(made, sum(row.label for row in rows.training) / len(rows.training))
         task = make_task(config, kind, rows, tokenizer, made.model, session.world.size)
         compared = f"{task.objective.loss.name} compares the rows of a batch with each other"
-        check_whole(config, task.objective.additive, compared)
+        check_accumulation(config, task.objective.additive, compared)
         objective = adopted(task.objective, made.model)
         tokenizer.inputs = _inputs(objective)
         for line in told(rows.facts, kind.task):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lossmith.data.labelled import Labelled
+from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Resampling
 from lossmith.evaluate.generating import PROMPT_END, end_id, write
@@ -104,7 +105,7 @@ class Answering(Kind):
 
     def plain(self, prompt: str, answer: str, coder: Coder) -> dict[str, Any]:
         """Return prompt, newline, answer, end."""
-        ids = coder.tokenizer([prompt + PROMPT_END, answer], add_special_tokens=False, verbose=False)["input_ids"]
+        ids = tokenized(coder.tokenizer, [prompt + PROMPT_END, answer], add_special_tokens=False)["input_ids"]
         return self.causal_example([(ids[0], False), (ids[1] + self.ending(), True)], coder)
 
     def ending(self) -> list[int]:
@@ -122,8 +123,8 @@ class Seq2Seq(Answering):
         """Return source and target; for a causal model source, newline, target, end."""
         if not self.two_sided:
             return self.plain(row.texts[0], row.label, coder)
-        source = coder.tokenizer(row.texts[0], verbose=False)["input_ids"]
-        target = coder.tokenizer(text_target=row.label, verbose=False)["input_ids"]
+        source = tokenized(coder.tokenizer, row.texts[0])["input_ids"]
+        target = tokenized(coder.tokenizer, text_target=row.label)["input_ids"]
         target = target if target and target[-1] == self.end else target + self.ending()
         kept = np.array(source[: coder.longest], np.int64)
         whole = max(len(source), len(target)) if len(target) > coder.longest else len(source)
@@ -152,7 +153,7 @@ class Instruction(Answering):
         parts: list[tuple[list[int], bool]] = []
         for role, content in told:
             text = content if role == "assistant" else content + PROMPT_END
-            ids = coder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = tokenized(coder.tokenizer, text, add_special_tokens=False)["input_ids"]
             parts.append((ids + self.ending(), True) if role == "assistant" else (ids, False))
         return self.causal_example(parts, coder)
 
@@ -201,7 +202,7 @@ class Instruction(Answering):
 def template_ids(tokenizer: Any, messages: list[dict[str, str]], *, generation: bool) -> list[int]:
     """Return the ids of messages as a chat template writes them."""
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids: list[int] = tokenized(tokenizer, text, add_special_tokens=False)["input_ids"]
     return ids
 
 

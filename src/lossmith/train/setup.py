@@ -130,7 +130,7 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
         why = "writes from all of a block" if spec.examples == "blocks" else "compares them"
         raise InputError(f"--document-mask keeps documents apart, and --objective {spec.name} {why}: leave it out")
     compared = f"--objective {spec.name} compares the examples of a batch with each other"
-    check_whole(config, spec.additive, f"{compared}, and parts of a batch know only their own")
+    check_accumulation(config, spec.additive, f"{compared}, and parts of a batch know only their own")
     _check_teacher(config, tokenizer)
     blocks = EXAMPLES[spec.examples](store.train, window, seed=seed, document_mask=config.document_mask)
     objective = spec.make(tokenizer, options, seed)
@@ -144,7 +144,7 @@ def make_task(config: TrainConfig, store: TokenStore) -> Task:
     return Task(spec, objective, tokenizer, blocks, window, config.document_mask, added, size, pad_id)
 
 
-def check_whole(config: RunOptions, additive: bool, why: str) -> None:
+def check_accumulation(config: RunOptions, additive: bool, why: str) -> None:
     """Refuse to accumulate a loss that is not additive: the parts of a batch have fewer negatives than the whole."""
     parts, size = settled(config.gradient_accumulation_steps), settled(config.per_device_train_batch_size)
     if not additive and parts > 1:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lossmith.pictures.text import program
+from lossmith.runs import terms_of
 
 
 def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
@@ -23,14 +24,15 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
     console.print()
     if result["baselines"]:
         console.print(comparison(result))
-    terms = {key.split("/", 1)[1]: value for key, value in result.items() if key.startswith("eval_loss/")}
-    summed = len(terms) > 1
-    unit = result.get("unit", "token")
-    parts = f" (weighted sum of {', '.join(f'{name} {value:.4f}' for name, value in terms.items())})"
+    terms, unit = terms_of(result), result.get("unit", "token")
+    per, of = f"/{unit}", ""
+    if len(terms) > 1:
+        per = f" (weighted sum of {', '.join(f'{name} {value:.4f}' for name, value in terms.items())})"
+        of = f" of {next(iter(terms))}"
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
     console.print(
-        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats{parts if summed else '/' + unit}"
-        f" · perplexity{' of ' + next(iter(terms)) if summed else ''} {result['eval_perplexity']:.2f}{bits}"
+        f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats{per}"
+        f" · perplexity{of} {result['eval_perplexity']:.2f}{bits}"
         f" ({result['eval_tokens']:,} {unit}s, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
     )
     print_ending(console, result["findings"], places(path, result["example"], writes=result["objective"] == "causal"))
