@@ -1,6 +1,6 @@
 """Demonstration 5: which loss for classes of which one has ten times the rows of another?
 
-    python benchmarks/demo_imbalance.py [--body RUN] [--epochs 6]
+    python benchmarks/demo_imbalance.py [--body RUN] [--epochs 4]
 
 Debian's sections (932 rows of the largest, 95 of the smallest) with the tail made longer: class k of ten keeps a share
 1/20^(k/9) of the largest's rows. Plain cross-entropy, balanced class weights, focal (γ = 2) and logit adjustment
@@ -76,6 +76,6 @@ def long_tailed(train: Path, seed: int) -> tuple[Path, dict[str, int]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--body", type=Path, default=RUNS / "bert")
-    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--epochs", type=float, default=4.0)
     options = parser.parse_args()
     main(options.body, options.epochs)
