@@ -196,16 +196,7 @@ def _model(args: Args, how: Resampling) -> Outcome:
         return _choices(args, how)
     if args.task == "retrieval":
         return _retrieval(args, how)
-    return _head(args, how) if args.task in HEADS else _table(args, how)
-
-
-def _head(args: Args, how: Resampling) -> Outcome:
-    """Several labels, tags, and texts that a model writes."""
-    from lossmith.evaluate.heads import head_outcome
-
-    if args.compare is not None:
-        raise InputError(f"--compare does not know --task {args.task} with models yet: leave it out")
-    return head_outcome(_folder(args.inputs[0]), Path(args.inputs[1]), args.task, args, how, args.tokenizer)
+    return _table(args, how)
 
 
 def _folder(path: str | Path) -> Path:
@@ -246,16 +237,19 @@ def _choices(args: Args, how: Resampling) -> Outcome:
 
 
 def _table(args: Args, how: Resampling) -> Outcome:
-    """Classification, regression and similarity of a model over a table."""
+    """What a model says of each row of a table, judged and compared as a file of its predictions would be."""
+    from lossmith.evaluate.heads import head_answers
     from lossmith.evaluate.predictions import compare, judge
     from lossmith.evaluate.scoring import model_answers
 
-    ours, notes = model_answers(_folder(args.inputs[0]), Path(args.inputs[1]), args.task, args, args.tokenizer)
-    outcome = judge(args.task, ours, how)
+    answers, data = head_answers if args.task in HEADS else model_answers, Path(args.inputs[1])
+    ours, notes = answers(_folder(args.inputs[0]), data, args.task, args, args.tokenizer)
+    outcome = judge(args.task, ours, how, tokenize=args.bleu_tokenize)
     outcome.notes += notes
     if args.compare is not None:
-        other, _ = model_answers(_folder(args.compare), Path(args.inputs[1]), args.task, args, None)
-        compare(outcome, ours, other, how)
+        other, told = answers(_folder(args.compare), data, args.task, args, None)
+        outcome.notes += [f"{args.compare}: {note}" for note in told if note not in notes]
+        compare(outcome, ours, other, how, tokenize=args.bleu_tokenize)
     return outcome
 
 

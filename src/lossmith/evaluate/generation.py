@@ -10,7 +10,7 @@ import numpy as np
 
 from lossmith.errors import DataError, InputError, MissingPackageError
 from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, sums_of_units
-from lossmith.evaluate.outcome import Difference, Outcome, Yardstick, differences_of, figures_of
+from lossmith.evaluate.outcome import Difference, Outcome, Yardstick, compare_units, figures_of
 
 TOKENIZERS = ("13a", "zh", "char", "intl", "none")
 _HAN = re.compile("[\u3400-\u9fff]")
@@ -90,9 +90,7 @@ def compare_generation(
     found = []
     for name, metric in metrics(tokenizer_for(references, tokenize)).items():
         first, second = _units(metric, ours, references), _units(metric, other, references)
-        drawn, cut = sums_of_units(np.concatenate([first, second], 1), how), first.shape[1]
-        sums, draws = (first.sum(0), second.sum(0)), (drawn[:, :cut], drawn[:, cut:])
-        found += differences_of({name: _statistic(metric)}, sums, draws, how)
+        found += compare_units({name: _statistic(metric)}, first, second, how)
     return found
 
 

@@ -10,13 +10,10 @@ from lossmith.data.labelled import LabelColumns, Labelled, read_labelled
 from lossmith.data.rows import table_rows
 from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError, did_you_mean
-from lossmith.evaluate.bootstrap import Resampling
 from lossmith.evaluate.encoders import Encoder, classes_of_model, logits, open_encoder
 from lossmith.evaluate.generating import write_all
-from lossmith.evaluate.generation import generation_outcome
-from lossmith.evaluate.multi_label import flags, multi_label_outcome
-from lossmith.evaluate.outcome import Outcome
-from lossmith.evaluate.tagging import first_places, tagging_outcome
+from lossmith.evaluate.predictions import Answers
+from lossmith.evaluate.tagging import first_places
 
 
 class Options(Protocol):
@@ -31,31 +28,29 @@ class Options(Protocol):
     per_device_eval_batch_size: int
     max_examples: int | None
     max_new_tokens: int
-    bleu_tokenize: str | None
 
 
-def head_outcome(
-    folder: Path, data: Path, task: str, options: Options, how: Resampling, tokenizer: str | None
-) -> Outcome:
-    """Return the outcome of a model with a head for --task multi_label or tagging, or of one that writes (generation).
+def head_answers(
+    folder: Path, data: Path, task: str, options: Options, tokenizer: str | None
+) -> tuple[Answers, list[str]]:
+    """Return what a model with a head for --task multi_label or tagging, or one that writes (generation), says; notes.
 
     Errors: DataError for a folder without such a head, or a label that the model does not have.
     """
     if task == "generation":
-        return _generation(folder, data, options, how, tokenizer)
+        return _generation(folder, data, options, tokenizer)
     columns = LabelColumns(
         text=options.text_column, label=options.label_column, tokens=options.tokens_column, tags=options.tags_column
     )
-    table = read_labelled(data, task, columns, encoding=options.encoding, limit=options.max_examples)
+    rows = read_labelled(data, task, columns, encoding=options.encoding, limit=options.max_examples).rows
     kind = "AutoModelForSequenceClassification" if task == "multi_label" else "AutoModelForTokenClassification"
     encoder = open_encoder(folder, kind, tokenizer, several=task == "multi_label")
     classes = classes_of_model(encoder.model)
-    _check_known(table.rows, classes)
+    _check_known(rows, classes)
     made = _several if task == "multi_label" else _tags
-    outcome = made(encoder, table.rows, classes, options, how)
+    answers = Answers([row.label for row in rows], made(encoder, rows, classes, options), classes=tuple(classes))
     note = encoder.note()
-    outcome.notes += [note] if note else []
-    return outcome
+    return answers, [note] if note else []
 
 
 def _check_known(rows: Sequence[Labelled], classes: Sequence[str]) -> None:
@@ -68,17 +63,14 @@ def _check_known(rows: Sequence[Labelled], classes: Sequence[str]) -> None:
                 )
 
 
-def _several(
-    encoder: Encoder, rows: Sequence[Labelled], classes: list[str], options: Options, how: Resampling
-) -> Outcome:
-    found = logits(encoder, (row.texts for row in rows), options.per_device_eval_batch_size)
-    return multi_label_outcome(flags([row.label for row in rows], classes), found > 0, classes, how)
+def _several(encoder: Encoder, rows: Sequence[Labelled], classes: list[str], options: Options) -> list[tuple[str, ...]]:
+    found = logits(encoder, (row.texts for row in rows), options.per_device_eval_batch_size) > 0
+    return [tuple(name for name, has in zip(classes, row, strict=True) if has) for row in found]
 
 
-def _tags(encoder: Encoder, rows: Sequence[Labelled], classes: list[str], options: Options, how: Resampling) -> Outcome:
+def _tags(encoder: Encoder, rows: Sequence[Labelled], classes: list[str], options: Options) -> list[list[str]]:
     """The first piece of a word speaks for it; a word without one (cut off, or unknown) counts as wrong."""
-    given = [_tagged(encoder, row.texts, classes) for row in rows]
-    return tagging_outcome([list(row.label) for row in rows], given, how)
+    return [_tagged(encoder, row.texts, classes) for row in rows]
 
 
 def _tagged(encoder: Encoder, words: tuple[str, ...], classes: list[str]) -> list[str]:
@@ -94,7 +86,7 @@ def _tagged(encoder: Encoder, words: tuple[str, ...], classes: list[str]) -> lis
     return [classes[best[firsts[i]]] if i in firsts else "" for i in range(len(words))]
 
 
-def _generation(folder: Path, data: Path, options: Options, how: Resampling, tokenizer: str | None) -> Outcome:
+def _generation(folder: Path, data: Path, options: Options, tokenizer: str | None) -> tuple[Answers, list[str]]:
     source, label = options.source_column or "source", options.label_column or "target"
     wanted = {source: "--source-column", label: "--label-column"}
     if source == label:
@@ -105,7 +97,4 @@ def _generation(folder: Path, data: Path, options: Options, how: Resampling, tok
     sources, references = [row[0] for row in rows], [row[1] for row in rows]
     size, longest = options.per_device_eval_batch_size, options.max_new_tokens
     written = list(write_all(folder, sources, tokenizer=tokenizer, batch_size=size, max_new_tokens=longest))
-    outcome = generation_outcome(references, written, how, sources=sources, tokenize=options.bleu_tokenize)
-    stopped = f"written greedily, {longest} tokens at most"
-    outcome.notes.append(stopped)
-    return outcome
+    return Answers(references, written, sources=sources), [f"written greedily, {longest} tokens at most"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lossmith.errors import DataError
 from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, sums_of_units
-from lossmith.evaluate.outcome import Outcome, Yardstick, figures_of
+from lossmith.evaluate.outcome import Difference, Outcome, Yardstick, compare_units, figures_of
 
 Flags = NDArray[np.bool_]
 
@@ -48,6 +48,11 @@ def multi_label_outcome(true: Flags, predicted: Flags, classes: Sequence[str], h
     found = {name: float(statistic(sums)) for name, statistic in statistics.items()}
     outcome.yardsticks = [Yardstick("majority", "labels of most rows", found)]
     return outcome
+
+
+def compare_multi_label(true: Flags, ours: Flags, other: Flags, how: Resampling) -> list[Difference]:
+    """Return ours − other for each figure of predictions bool[n, C], by a bootstrap that draws whole rows."""
+    return compare_units(_statistics(true.shape[1]), _units(true, ours), _units(true, other), how)
 
 
 def _units(true: Flags, predicted: Flags) -> Floats:

@@ -184,10 +184,23 @@ def mean_outcome(task: str, names: Sequence[str], units: Floats, how: Resampling
 
 def compare_means(names: Sequence[str], ours: Floats, other: Floats, how: Resampling) -> list[Difference]:
     """Return ours − other of the means, by a bootstrap that draws whole examples."""
+    return compare_units(means(names), ours, other, how)
+
+
+def compare_units(statistics: dict[str, Statistic], ours: Floats, other: Floats, how: Resampling) -> list[Difference]:
+    """Return ours − other of statistics of the sums of units [n, k], the same examples drawn for both.
+
+    Source: Koehn 2004, https://aclanthology.org/W04-3250.
+
+    >>> units = np.ones((10, 2))
+    >>> row = compare_units(means(["accuracy"]), units, units * [0, 1], Resampling(100))[0]
+    >>> row.difference, row.low, row.high, round(row.p, 3)
+    (1.0, 1.0, 1.0, 0.02)
+    """
     cut = ours.shape[1]
     both = np.concatenate([ours, other], 1)
     drawn, sums = sums_of_units(both, how), both.sum(0)
-    return differences_of(means(names), (sums[:cut], sums[cut:]), (drawn[:, :cut], drawn[:, cut:]), how)
+    return differences_of(statistics, (sums[:cut], sums[cut:]), (drawn[:, :cut], drawn[:, cut:]), how)
 
 
 def differences_of(

@@ -23,8 +23,10 @@ from lossmith.evaluate.classification import (
     score_figures,
 )
 from lossmith.evaluate.generation import compare_generation, generation_outcome
+from lossmith.evaluate.multi_label import compare_multi_label, flags, multi_label_outcome
 from lossmith.evaluate.outcome import Figure, Outcome
 from lossmith.evaluate.regression import compare_regression, regression_outcome
+from lossmith.evaluate.tagging import compare_tagging, tagging_outcome
 
 TASKS = ("classification", "regression", "generation", "similarity")
 
@@ -43,7 +45,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Answers:
-    """Hold what is right and what was predicted, row by row; scores float64[n, K] over `classes` where there are."""
+    """Hold what is right and what was predicted, row by row; scores float64[n, K] over `classes` where there are.
+
+    A row is a label (classification), a number (regression, similarity), a text (generation), the labels of a text
+    (multi_label) or the tags of its words (tagging).
+    """
 
     true: list[Any]
     predicted: list[Any]
@@ -58,6 +64,11 @@ def judge(task: str, answers: Answers, how: Resampling, *, tokenize: str | None 
         return _classification(answers, how)
     if task == "generation":
         return generation_outcome(answers.true, answers.predicted, how, sources=answers.sources, tokenize=tokenize)
+    if task == "multi_label":
+        true, predicted = (flags(rows, answers.classes) for rows in (answers.true, answers.predicted))
+        return multi_label_outcome(true, predicted, answers.classes, how)
+    if task == "tagging":
+        return tagging_outcome(answers.true, answers.predicted, how)
     return regression_outcome(np.array(answers.true), np.array(answers.predicted), how, task)
 
 
@@ -77,6 +88,12 @@ def compare(outcome: Outcome, ours: Answers, other: Answers, how: Resampling, *,
         outcome.differences = compare_classification(parts[0], parts[1], parts[2], classes, how)
     elif outcome.task == "generation":
         outcome.differences = compare_generation(ours.true, ours.predicted, other.predicted, how, tokenize=tokenize)
+    elif outcome.task == "multi_label":
+        names = list(dict.fromkeys([*ours.classes, *other.classes]))
+        several = [flags(rows, names) for rows in (ours.true, ours.predicted, other.predicted)]
+        outcome.differences = compare_multi_label(several[0], several[1], several[2], how)
+    elif outcome.task == "tagging":
+        outcome.differences = compare_tagging(ours.true, ours.predicted, other.predicted, how)
     else:
         numbers = [np.array(values) for values in (ours.true, ours.predicted, other.predicted)]
         outcome.differences = compare_regression(numbers[0], numbers[1], numbers[2], how, outcome.task)

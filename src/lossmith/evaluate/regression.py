@@ -6,7 +6,7 @@ import numpy as np
 
 from lossmith.errors import DataError
 from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, p_value, sums_of_units
-from lossmith.evaluate.outcome import Difference, Figure, Outcome, Yardstick, differences_of, figures_of
+from lossmith.evaluate.outcome import Difference, Figure, Outcome, Yardstick, compare_units, figures_of
 
 RANKED = 20_000  # examples up to which Spearman has an interval: every resample is ranked anew
 N, X, Y, XX, YY, XY, ABS = range(7)
@@ -111,9 +111,7 @@ def compare_regression(
 ) -> list[Difference]:
     """Return ours − other for each figure, by a bootstrap that draws whole examples."""
     _check(true, other)
-    units = np.concatenate([_moments(true, ours), _moments(true, other)], 1)
-    drawn, sums = sums_of_units(units, how), units.sum(0)
-    found = differences_of(_statistics(task), (sums[:7], sums[7:]), (drawn[:, :7], drawn[:, 7:]), how)
+    found = compare_units(_statistics(task), _moments(true, ours), _moments(true, other), how)
     return [*found, _spearman_difference(true, ours, other, how)]
 
 

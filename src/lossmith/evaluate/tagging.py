@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, sums_of_units
-from lossmith.evaluate.outcome import Outcome, Yardstick, figures_of
+from lossmith.evaluate.outcome import Difference, Outcome, Yardstick, compare_units, figures_of
 
 Entity = tuple[str, int, int]  # type, first word, last word
 
@@ -58,18 +58,25 @@ def tagging_outcome(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     An entity is right when type, first and last word are. Baseline: the most frequent tag everywhere.
     """
     counts = Counter(tag for row in true for tag in row)
-    classes = sorted(counts)
-    bio = is_bio(classes)
+    bio = is_bio(list(counts))
     units, statistics = _units(true, predicted, bio), _statistics(bio)
     figures = figures_of(statistics, units.sum(0), sums_of_units(units, how), how)
     outcome = Outcome("tagging", len(true), "examples", figures)
-    outcome.counts = {"examples": len(true), "words": sum(counts.values()), "tags": len(classes)}
+    outcome.counts = {"examples": len(true), "words": sum(counts.values()), "tags": len(counts)}
     most = max(counts, key=lambda tag: counts[tag])
     sums = _units(true, [[most] * len(row) for row in true], bio).sum(0)
     found = {name: float(statistic(sums)) for name, statistic in statistics.items()}
     outcome.yardsticks = [Yardstick("majority", f"always {most}", found)]
     outcome.per_class = _per_class(true, predicted, bio)
     return outcome
+
+
+def compare_tagging(
+    true: Sequence[Sequence[str]], ours: Sequence[Sequence[str]], other: Sequence[Sequence[str]], how: Resampling
+) -> list[Difference]:
+    """Return ours − other for each figure, by a bootstrap that draws whole rows (sentences)."""
+    bio = is_bio([tag for row in true for tag in row])
+    return compare_units(_statistics(bio), _units(true, ours, bio), _units(true, other, bio), how)
 
 
 def _units(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], bio: bool) -> Floats:
