@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lossmith.errors import InputError
 from lossmith.losses import Temperature, info_nce
 from lossmith.models.dropout import drops, set_dropout
-from lossmith.objectives.embedding import key_groups, name_of_text, nearest
+from lossmith.objectives.embedding import key_groups, key_ids, name_of_text, nearest
 from lossmith.objectives.preview import Decoder
 from lossmith.objectives.ranks import everyones
 from lossmith.objectives.shared import pool, text_inputs
@@ -183,9 +183,7 @@ class ContrastiveObjective:
         keys, names = [vectors[n:]], [text_ids]
         if everyone:
             keys, names = everyones(vectors[n:]), everyones(text_ids)
-        groups = key_groups([row.tolist() for row in names], n)
-        ids = None if len(set(groups)) == len(groups) else torch.tensor(groups, device=vectors.device)
-        return info_nce(vectors[:n], torch.cat(keys), temperature=self._temperature(), ids=ids)
+        return info_nce(vectors[:n], torch.cat(keys), temperature=self._temperature(), ids=key_ids(names, n))
 
     def _temperature(self) -> float | Tensor:
         learned = self.own is not None and "temperature" in self.own

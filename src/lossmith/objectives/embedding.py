@@ -51,6 +51,16 @@ def key_groups(names: Sequence[Sequence[int]], pairs: int) -> list[int]:
     return [found.get(name, name) for row in names for name in row[pairs:]]
 
 
+def key_ids(names: Sequence[Tensor], pairs: int) -> Tensor | None:
+    """Return `key_groups` of text ids [R] of every rank as a tensor; None where no two keys are alike.
+
+    >>> key_ids([torch.tensor([1, 2, 3, 4])], 2) is None, key_ids([torch.tensor([1, 2, 3, 3])], 2)
+    (True, tensor([3, 3]))
+    """
+    groups = key_groups([row.tolist() for row in names], pairs)
+    return None if len(set(groups)) == len(groups) else torch.tensor(groups, device=names[0].device)
+
+
 def nearest(vectors: Tensor, first: int, count: int) -> list[tuple[int, float]]:
     """Return the rows nearest to row `first` by cosine, itself left out, as (row, cosine), the nearest first."""
     unit = torch.nn.functional.normalize(vectors.float(), dim=-1)

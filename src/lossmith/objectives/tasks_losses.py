@@ -41,11 +41,11 @@ class TaskLoss:
     fn: Callable[..., Total]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, *tensors: Tensor) -> Total:
+    def __call__(self, *tensors: Tensor, **named: Any) -> Total:
         """Return the total of a batch; options that are tensors follow it to its device."""
         device = tensors[0].device
         moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in self.options.items()}
-        return self.fn(*tensors, **moved)
+        return self.fn(*tensors, **named, **moved)
 
     @property
     def additive(self) -> bool:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.objectives.shared import padded, pool, text_inputs
+from lossmith.objectives.embedding import key_ids, name_of_text
+from lossmith.objectives.ranks import everyones
+from lossmith.objectives.shared import inputs_of, padded, pool, text_inputs
 from lossmith.objectives.tasks import Example, sees_types
 from lossmith.objectives.tasks_losses import TaskLoss
 from lossmith.total import Total
@@ -21,7 +23,8 @@ class SimilarityObjective:
     """Bring embeddings of texts that belong together near to each other.
 
     Formula: the loss of (first, second[, third]) embeddings: with scores cosent (their order by cosine), without
-    info_nce (each first text among the seconds and thirds of the batch) or triplet.
+    info_nce (each first text among the seconds and thirds of the batch) or triplet. A batch is that of all ranks; equal
+    texts are never each other's negatives.
     Examples: {"tokens", "tokens_1"[, "tokens_2"]: int64[T]} and, with scores, {"target"}: a number.
     """
 
@@ -42,13 +45,18 @@ class SimilarityObjective:
         return replace(self, types=sees_types(model))
 
     def batch(self, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return input_ids and attention_mask int64[k·B, T]: all first texts, all second ones, …; and targets."""
+        """Return input_ids and attention_mask int64[k·B, T]: all first texts, all second ones, …; and targets.
+
+        Where all others of the batch are negatives, text_ids int64[k, B]: the same for equal texts.
+        """
         keys = ["tokens", *(f"tokens_{i}" for i in range(1, self.texts))]
         batch = text_inputs([example[key] for key in keys for example in examples], self.pad_id)
         if self.types:
             batch["token_type_ids"] = padded([np.zeros(n) for n in batch["attention_mask"].sum(1).tolist()], 0)
         if self.scored:
             batch["targets"] = torch.tensor([float(example["target"]) for example in examples])
+        elif not self.additive:
+            batch["text_ids"] = torch.tensor([[name_of_text(example[key]) for example in examples] for key in keys])
         return batch
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,9 +66,8 @@ class SimilarityObjective:
 
     def output(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """Return the embeddings [k, B, D]."""
-        inputs = {key: value for key, value in batch.items() if key != "targets"}
-        states = model(**inputs).last_hidden_state.float()
-        found = pool(states, batch["attention_mask"], self.pooling)
+        states = model(**inputs_of(batch)).last_hidden_state
+        found = pool(states if states.dtype == torch.float64 else states.float(), batch["attention_mask"], self.pooling)
         return found.reshape(self.texts, -1, found.shape[-1])
 
     def total(self, output: Tensor, batch: dict[str, Tensor]) -> Total:
@@ -72,8 +79,19 @@ class SimilarityObjective:
             return self.loss(torch.cosine_similarity(first, second), batch["targets"])
         if self.loss.name == "triplet":
             return self.loss(first, second, rest[0])
-        return self.loss(first, torch.cat([second, *rest]))
+        ids = key_ids([batch["text_ids"].flatten()], len(first))
+        return self.loss(first, torch.cat([second, *rest]), ids=ids)
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
-        """Return {"similarity": Total}."""
-        return {"similarity": self.total(self.output(model, batch), batch)}
+        """Return {"similarity": Total}; in training that of a loss which is not additive is over all ranks' rows."""
+        output = self.output(model, batch)
+        whole = model.training and not self.additive
+        return {"similarity": self._among_all(output, batch) if whole else self.total(output, batch)}
+
+    def _among_all(self, output: Tensor, batch: dict[str, Tensor]) -> Total:
+        """This rank's share of the loss of all ranks' rows, which each rank computes in full: any loss, any option."""
+        parts = everyones(output)
+        names = [key for key in batch if key in ("targets", "text_ids")]
+        rest = {key: torch.cat(everyones(batch[key]), -1) for key in names}
+        total = self.total(torch.cat(parts, 1), rest)
+        return Total(total.value / len(parts), total.weight / len(parts))
