@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from lossmith.data import Tokenizer
 from lossmith.errors import InputError
 from lossmith.models.causality import check_prefix
 from lossmith.objectives import (
@@ -343,6 +345,18 @@ def test_parts_take_turns_by_seed_and_step(model: Any) -> None:
 def test_mixtures_that_cannot_be_are_explained(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         spec_named(name)
+
+
+@pytest.mark.parametrize("options", [{}, {"fim_rate": 0.5}, {"mtp_heads": 2}, {"distill_weight": 1.0}])
+@pytest.mark.parametrize("name", ["causal", "prefix", "distill"])
+def test_the_terms_that_options_promise_are_those_of_the_objective(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = spec_named(name)
+    given = {"block_size": 16, **spec.options, **options, "teacher": str(tmp_path)}
+    (tmp_path / "model.safetensors").touch()
+    tokenizer = Tokenizer.byte().with_special(spec.fitted(Tokenizer.byte(), given, 16)[1])
+    assert spec.make(tokenizer, given, 0).names == (spec.terms(given) if spec.terms else (name,))
 
 
 def test_terms_of_one_name_cannot_be_mixed(model: Any) -> None:

@@ -202,6 +202,34 @@ def test_what_cannot_work_is_explained(place: Path, tmp_path: Path, options: Opt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"objective": "causal:0.5+distill:0.5"},
+            r"causal:0.5\+distill:0.5: causal and distill both have the term 'causal'",
+        ),
+        ({"objective": "distill+causal", "distill_weight": 0.9}, "take one of them, or --distill-weight 1"),
+        ({"objective": "distill+prefix", "teacher": None}, "needs --teacher FOLDER"),
+        ({"objective": "causal:0.5+causal:0.5", "teacher": None}, "names causal twice: name each part once"),
+        ({"mtp_heads": 32, "teacher": None}, "--mtp-heads must be less than --block-size 32"),
+    ],
+)
+def test_what_options_alone_rule_out_writes_nothing(
+    place: Path, tmp_path: Path, options: Options, message: str
+) -> None:
+    given = {"teacher": str(place / "teacher")} | options
+    with pytest.raises(InputError, match=message):
+        lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "run"), **small(place) | given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_teacher_alone_may_be_mixed_with_causal(place: Path, tmp_path: Path) -> None:
+    options = {"objective": "causal+distill", "distill_weight": 1.0, "teacher": str(place / "teacher"), "max_steps": 1}
+    run = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "run"), **small(place) | options)
+    assert {"loss/causal", "loss/distill"} <= rows(run)[-1].keys() | rows(run)[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"objective": "prefix", "fim_rate": 0.5}, "--fim-rate belongs to --objective causal"),
         ({"mixture_mode": "sum"}, "--mixture-mode belongs to --objective a mixture"),
         ({"fim_rate": 1.5}, r"--fim-rate must be in \[0, 1\]"),

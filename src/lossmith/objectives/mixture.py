@@ -31,15 +31,7 @@ class MixtureObjective:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        owner: dict[str, str] = {}
-        for name, part in self.parts.items():
-            for term in _names(part, name):
-                if term in owner:
-                    raise InputError(
-                        f"--objective: {owner[term]} and {name} both have the term {term!r}, so that their curves "
-                        "could not be told apart: take one of them, or --distill-weight 1 where one is distill"
-                    )
-                owner[term] = name
+        check_terms({name: _names(part, name) for name, part in self.parts.items()}, "+".join(self.parts))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,6 +107,22 @@ class MixtureObjective:
         odds = np.array([self.weights[name] for name in names], float)
         drawn = np.random.default_rng((self.seed, int(example["step"]), 1)).random()
         return [names[int(np.searchsorted(np.cumsum(odds / odds.sum())[:-1], drawn, side="right"))]]
+
+
+def check_terms(terms: Mapping[str, Sequence[str]], given: str) -> None:
+    """Raise InputError where two parts, by name, have a term of one name; `given`: what --objective said.
+
+    >>> check_terms({"causal": ["causal"], "distill": ["distill"]}, "causal+distill")
+    """
+    owner: dict[str, str] = {}
+    for name, own in terms.items():
+        for term in own:
+            if term in owner:
+                raise InputError(
+                    f"--objective {given}: {owner[term]} and {name} both have the term {term!r}, so that their curves "
+                    "could not be told apart: take one of them, or --distill-weight 1 where one is distill"
+                )
+            owner[term] = name
 
 
 def parse(text: str) -> dict[str, float]:

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from lossmith.errors import InputError, did_you_mean
-from lossmith.models.build import build_model, has_weights
-from lossmith.objectives.causal import CausalObjective
-from lossmith.objectives.contrastive import ContrastiveObjective
-from lossmith.objectives.distill import DistillObjective
-from lossmith.objectives.infill import ROLES, FimObjective, cuts_in, room_for
-from lossmith.objectives.masked import MaskedObjective
-from lossmith.objectives.masking import Masking
-from lossmith.objectives.mixture import MixtureObjective, parse
-from lossmith.objectives.multi_token import MultiTokenObjective
-from lossmith.objectives.prefix import PrefixObjective
-from lossmith.objectives.replaced_token import ReplacedTokenObjective
-from lossmith.objectives.sentence_pair import SentencePairObjective
+from lossmith.objectives.making import (
+    Options,
+    Vocabulary,
+    causal_terms,
+    check_causal_options,
+    check_teacher,
+    distill_terms,
+    fit_causal,
+    make_causal,
+    make_contrastive,
+    make_distill,
+    make_masked,
+    make_prefix,
+    make_replaced_token,
+    make_sentence_pair,
+)
+from lossmith.objectives.mixture import MixtureObjective, check_terms, parse
 from lossmith.objectives.span_options import fit_span, make_span
 
-
-class Vocabulary(Protocol):
-    """What an objective asks of a tokenizer."""
-
-    vocab_size: int
-    eos_id: int | None
-
-    @property
-    def pieces(self) -> Sequence[bytes]:
-        """The bytes of each token."""
-        ...
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """The tokens that stand for no text."""
-        ...
-
-    def special(self, role: str) -> int | None:
-        """Return the token for a role."""
-        ...
-
-
-Options = Mapping[str, Any]
 Fit = Callable[[Vocabulary, Options, int], tuple[int, tuple[str, ...]]]
 
 
@@ -77,11 +57,20 @@ class ObjectiveSpec:
     unit: str = "token"
     """What its loss is nats per."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[Options], None] | None = None
+    """Raises InputError for options that cannot work (asked through `refuse`)."""
+    terms: Callable[[Options], tuple[str, ...]] | None = None
+    """The names of its terms by its options; None: its own name."""
 
     @property
     def causal(self) -> bool:
         """Whether it predicts the next token."""
         return self.architecture == "causal"
+
+    def refuse(self, options: Options) -> None:
+        """Raise InputError for settled options that cannot work, before anything is read or written."""
+        if self.check is not None:
+            self.check(options)
 
     def fitted(self, vocabulary: Vocabulary, options: Options, context: int) -> tuple[int, tuple[str, ...]]:
         """Return the tokens of text in a block of a context, and the special tokens that the tokenizer must have."""
@@ -89,77 +78,6 @@ class ObjectiveSpec:
             return context - self.frame, self.roles
         text, further = self.fit(vocabulary, options, context)
         return text, (*self.roles, *further)
-
-
-def _id(vocabulary: Vocabulary, role: str) -> int:
-    number = vocabulary.special(role)
-    assert number is not None, f"the tokenizer was not given a {role} token"
-    return number
-
-
-def masking_of(vocabulary: Vocabulary, options: Options) -> Masking:
-    """Return the masking that --mask-rate and --mask-unit ask for."""
-    unit, size = options["mask_unit"], vocabulary.vocab_size
-    pieces = () if unit == "token" else vocabulary.pieces
-    return Masking(size, _id(vocabulary, "mask"), vocabulary.special_ids, options["mask_rate"], unit, pieces)
-
-
-def _causal(vocabulary: Vocabulary, options: Options, seed: int) -> CausalObjective | MultiTokenObjective:
-    base, heads = CausalObjective(), options["mtp_heads"]
-    if options["fim_rate"]:
-        prefix, middle, suffix = (_id(vocabulary, role) for role in ROLES[1:])
-        base = FimObjective(
-            (prefix, middle, suffix), _id(vocabulary, "pad"), vocabulary.eos_id, options["fim_rate"],
-            options["fim_spm_rate"], cuts_in(options["block_size"]), seed,
-        )  # fmt: skip
-    if heads >= options["block_size"]:
-        raise InputError(f"--mtp-heads must be less than --block-size {options['block_size']}; got {heads}")
-    return MultiTokenObjective(base, heads, options["mtp_weight"], seed) if heads else base
-
-
-def _fit_causal(vocabulary: Vocabulary, options: Options, context: int) -> tuple[int, tuple[str, ...]]:
-    """A block has one token more than the model reads; where documents are cut, it keeps room for their marks."""
-    return (context + 1 - room_for(context), ROLES) if options["fim_rate"] else (context + 1, ())
-
-
-def _prefix(vocabulary: Vocabulary, options: Options, seed: int) -> PrefixObjective:
-    return PrefixObjective(seed)
-
-
-def _distill(vocabulary: Vocabulary, options: Options, seed: int) -> DistillObjective:
-    folder = options["teacher"]
-    if folder is None or not has_weights(Path(folder)):
-        got = "none" if folder is None else repr(folder)
-        raise InputError(
-            f"--objective distill needs --teacher FOLDER, a trained model or the run that made it; got {got}"
-        )
-    load = partial(build_model, folder, vocab_size=vocabulary.vocab_size, context=options["block_size"])
-    shape = (options["distill_weight"], options["temperature"], options["distill_direction"])
-    return DistillObjective(CausalObjective(), load, *shape)
-
-
-def _masked(vocabulary: Vocabulary, options: Options, seed: int) -> MaskedObjective:
-    cls_id, sep_id = _id(vocabulary, "cls"), _id(vocabulary, "sep")
-    return MaskedObjective(masking_of(vocabulary, options), cls_id, sep_id, seed)
-
-
-def _sentence_pair(vocabulary: Vocabulary, options: Options, seed: int) -> SentencePairObjective:
-    cls_id, sep_id = _id(vocabulary, "cls"), _id(vocabulary, "sep")
-    return SentencePairObjective(masking_of(vocabulary, options), cls_id, sep_id, seed, options["sentence_task"])
-
-
-def _replaced_token(vocabulary: Vocabulary, options: Options, seed: int) -> ReplacedTokenObjective:
-    masked = _masked(vocabulary, options, seed)
-    masked = replace(masked, masking=replace(masked.masking, mask_share=0.85, random_share=0.0))
-    return ReplacedTokenObjective(masked, options["generator_size"], options["discriminator_weight"])
-
-
-def _contrastive(vocabulary: Vocabulary, options: Options, seed: int) -> ContrastiveObjective:
-    cls_id, sep_id, pad_id = (_id(vocabulary, role) for role in ("cls", "sep", "pad"))
-    names = ("pooling", "temperature", "learn_temperature", "dropout", "mini_batch_size", "mlp_head")
-    chosen = {name: options[name] for name in names}
-    columns = len(options["pair_columns"] or ("text",))
-    return ContrastiveObjective(cls_id, sep_id, pad_id, columns, seed=seed, **chosen)
 
 
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
@@ -172,23 +90,29 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "causal",
             "predict each token from those before it",
             "causal",
-            _causal,
-            fit=_fit_causal,
+            make_causal,
+            fit=fit_causal,
+            check=check_causal_options,
+            terms=causal_terms,
             options={"fim_rate": 0.0, "fim_spm_rate": 0.5, "mtp_heads": 0, "mtp_weight": 0.3},
         ),
-        ObjectiveSpec("prefix", "predict the rest of a text whose prefix is seen from both sides", "causal", _prefix),
+        ObjectiveSpec(
+            "prefix", "predict the rest of a text whose prefix is seen from both sides", "causal", make_prefix
+        ),
         ObjectiveSpec(
             "distill",
             "learn a teacher's next-token distributions",
             "causal",
-            _distill,
+            make_distill,
             options={"teacher": None, "temperature": 1.0, "distill_direction": "forward", "distill_weight": 0.5},
+            check=check_teacher,
+            terms=distill_terms,
         ),
         ObjectiveSpec(
             "masked",
             "guess hidden tokens from both sides (BERT)",
             "masked",
-            _masked,
+            make_masked,
             roles=_BERT_ROLES,
             frame=2,
             options=_MASK_OPTIONS,
@@ -197,7 +121,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "sentence_pair",
             "guess hidden tokens, and whether a segment follows another (BERT, ALBERT)",
             "sentence_pair",
-            _sentence_pair,
+            make_sentence_pair,
             roles=_BERT_ROLES,
             frame=3,
             examples="pairs",
@@ -217,7 +141,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "replaced_token",
             "tell the tokens that a small generator put in from the original ones (ELECTRA)",
             "replaced_token",
-            _replaced_token,
+            make_replaced_token,
             roles=_BERT_ROLES,
             frame=2,
             options=_MASK_OPTIONS | {"generator_size": 0.25, "discriminator_weight": 50.0},
@@ -226,7 +150,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "contrastive",
             "find each text among others by another view of it, or by its pair (SimCSE)",
             "encoder",
-            _contrastive,
+            make_contrastive,
             roles=("pad", "cls", "sep"),
             frame=2,
             examples="sentences",
@@ -283,6 +207,11 @@ def _mixture(name: str, weights: Mapping[str, float]) -> ObjectiveSpec:
         texts, roles = zip(*(spec.fitted(vocabulary, options, context) for spec in specs), strict=True)
         return min(texts), tuple(dict.fromkeys(role for each in roles for role in each))
 
+    def check(options: Options) -> None:
+        for spec in specs:
+            spec.refuse(options)
+        check_terms({spec.name: spec.terms(options) if spec.terms else (spec.name,) for spec in specs}, name)
+
     def make(vocabulary: Vocabulary, options: Options, seed: int) -> MixtureObjective:
         parts = {spec.name: spec.make(vocabulary, options, seed) for spec in specs}
         return MixtureObjective(parts, weights, options["mixture_mode"], seed)
@@ -296,4 +225,5 @@ def _mixture(name: str, weights: Mapping[str, float]) -> ObjectiveSpec:
         examples=specs[0].examples,
         additive=all(spec.additive for spec in specs),
         options={key: default for spec in specs for key, default in spec.options.items()} | MIXTURE_OPTIONS,
+        check=check,
     )

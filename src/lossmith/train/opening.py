@@ -16,7 +16,7 @@ from lossmith.errors import InputError, MissingPackageError
 from lossmith.models.build import has_weights
 from lossmith.models.folder import step_of
 from lossmith.train.checkpoint import LATEST, find_checkpoint
-from lossmith.train.config import TrainConfig, option, resolve
+from lossmith.train.config import TrainConfig, objective_spec, option, resolve
 from lossmith.train.folder import RunFolder
 from lossmith.train.hardware import versions
 from lossmith.train.options import RunOptions
@@ -83,7 +83,9 @@ def settle_options(config: TrainConfig) -> TrainConfig:
     tokenizer = config.tokenizer or _own_tokenizer(config.model) or _own_tokenizer(config.teacher, "--teacher")
     given = replace(config, tokenizer=tokenizer, optim=_optimizer(config))
     context = _longest_context(config.model) if config.block_size is None else config.block_size
-    return resolve(replace(given, block_size=context))
+    settled = resolve(replace(given, block_size=context))
+    objective_spec(settled).refuse(asdict(settled))
+    return settled
 
 
 def _model_of(name: str | None) -> str | None:
