@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,19 @@ def test_a_tokenizer_that_does_not_fit(bert: str, table: Table, tmp_path: Path, 
     assert "it is not the one the model was trained with" in " ".join(capsys.readouterr().err.split())
     assert cli.run([*call[:3], "--tokenizer", "bpe:300"]) == 2
     assert "knows its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["finetune", "masked", "replaced_token"])
+def test_weights_of_another_architecture(
+    command: str, bert: str, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(bert, tmp_path / "odd")
+    shape = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"model_type": "electra"}
+    (folder / "config.json").write_text(json.dumps(shape | {"architectures": None}), encoding="utf-8")
+    data, out = table(GOOD), ["--output-dir", str(tmp_path / "run")]
+    pretrain = ["train", data, "--text-field", "text", "--objective", command, "--model", str(folder), *out]
+    assert cli.run(["finetune", str(folder), data, *out] if command == "finetune" else pretrain) == 2
+    assert "its embeddings are not among them" in capsys.readouterr().err
 
 
 def test_contrast_is_not_accumulated(bert: str, table: Table, tmp_path: Path, capsys: Any) -> None:

@@ -12,8 +12,10 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
+    BertForMaskedLM,
     BloomConfig,
     CohereConfig,
+    ElectraConfig,
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
@@ -145,6 +147,21 @@ def test_pretrained_weights_are_continued_from(tmp_path: Path) -> None:
         build_model(str(tmp_path), vocab_size=40, context=64, exact=True)
     with pytest.raises(DataError, match="--block-size 65 is more than the 64 positions"):
         build_model(str(tmp_path), vocab_size=50, context=65)
+
+
+@pytest.mark.parametrize("architecture", ["masked", "sentence_pair", "replaced_token", "encoder"])
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, architecture: str) -> None:
+    """Where config.json names another kind of model than the weights are of, all of it would be drawn anew."""
+    sizes: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position_embeddings": 64}
+    BertForMaskedLM(BertConfig(**sizes)).save_pretrained(tmp_path)
+    build_model(str(tmp_path), vocab_size=50, context=32, architecture=architecture)
+    ElectraConfig(**sizes).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"are not those of a Electra\w+: its embeddings are not among them"):
+        build_model(str(tmp_path), vocab_size=50, context=32, architecture=architecture)
+    BertConfig(**sizes | {"hidden_size": 32}).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be loaded with transformers|are not those of a Bert"):
+        build_model(str(tmp_path), vocab_size=50, context=32, architecture=architecture)
 
 
 def test_models_that_do_not_exist_are_named(tmp_path: Path) -> None:

@@ -212,14 +212,35 @@ def _continue_from(
     if positions and positions < context:
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
     # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
+    auto = auto_class(config, architecture)
     with _quiet(architecture in ("encoder", "replaced_token")):
-        model = auto_class(config, architecture).from_pretrained(
-            folder, config=labelled(config, architecture), dtype=torch.float32, attn_implementation=attention(config),
-            ignore_mismatched_sizes=architecture == "replaced_token",
-        )  # fmt: skip
+        try:
+            model, info = auto.from_pretrained(
+                folder, config=labelled(config, architecture), dtype=torch.float32,
+                attn_implementation=attention(config), output_loading_info=True,
+                ignore_mismatched_sizes=architecture == "replaced_token",
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError) as error:
+            why = (str(error).splitlines() or [""])[0]
+            raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
+    drawn_anew(model, info, folder)
     if text.vocab_size < vocab_size:  # new rows are drawn like the others were
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model
+
+
+def drawn_anew(model: Any, info: dict[str, Any], folder: Path) -> set[str]:
+    """Return the names of the parameters that the weights in a folder did not hold, from transformers' loading info.
+
+    Errors: DataError for weights of another architecture, which hold no embeddings of this one.
+    """
+    new = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
+    if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
+        raise DataError(
+            f"the weights in {folder} are not those of a {type(model).__name__}: its embeddings are not among them"
+        )
+    return new
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
-from lossmith.models.build import attention, preset_config, small_embeddings
+from lossmith.models.build import attention, drawn_anew, preset_config, small_embeddings
 from lossmith.models.dropout import drops, set_dropout
 from lossmith.models.presets import Preset
 from lossmith.train.config import settled
@@ -75,12 +75,7 @@ def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any]
     except (OSError, ValueError, RuntimeError) as error:
         why = (str(error).splitlines() or [""])[0]
         raise DataError(f"{folder} cannot be loaded with transformers.{auto}: {why}") from error
-    new = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
-    embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
-    if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
-        raise DataError(
-            f"the weights in {folder} are not those of a {type(model).__name__}: its embeddings are not among them"
-        )
+    new = drawn_anew(model, info, folder)
     return Made(model, tuple(sorted(new)), _heads(model, new))
 
 
