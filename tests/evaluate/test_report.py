@@ -208,6 +208,23 @@ def test_a_run_never_evaluated_says_so(tmp_path: Path) -> None:
         assert "Samples" not in text
 
 
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ({"loss_unit": "nats: generator + 50 × <discriminator>"}, "nats: generator + 50 × <discriminator>"),
+        ({}, "nats: weighted sum of generator, discriminator"),  # of a run that recorded no unit
+    ],
+)
+def test_a_loss_that_is_a_sum_is_not_per_token(tmp_path: Path, recorded: dict[str, str], said: str) -> None:
+    terms = {"loss/generator": 5.0, "loss/discriminator": 0.5}
+    rows = [{"step": step, "loss": 30.0 - step, "tokens_per_second": 9.0, **terms} for step in range(1, 4)]
+    page, md, _ = report(make_run(tmp_path, rows=rows, result=None, baselines=None, **recorded))
+    for text in (page.text, md):
+        assert f"is 27.000 {said}." in text.replace("\\", "")
+        assert "per token" not in text
+    assert f"Loss {said}" in " ".join(page.text.split())
+
+
 def test_a_run_that_logged_nothing_has_no_picture(tmp_path: Path) -> None:
     page, md, files = report(
         make_run(tmp_path, rows=[], status="failed", error="no memory", result=None, baselines=None)

@@ -112,6 +112,9 @@ def test_every_task_of_an_encoder_beats_its_baseline(task: str, bert: str, table
     rows, options, figure, least = TASKS[task]
     record = tune(bert, table(rows), tmp_path / "run", task=task, max_steps=80, **options)
     assert figures(record)[figure] > least
+    unit = {"tagging": "nats per word", "multi_label": "nats per label", "regression": "loss per row"}
+    assert record["loss_unit"] == unit.get(task, "nats per pair")
+    assert record["loss_unit"] in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_positives_are_found_without_scores(bert: str, table: Table, tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def test_the_heads_are_no_part_of_the_saved_model(place: Path, tmp_path: Path) -
     (last,) = [row for row in rows(run) if row["step"] == 4 and "eval_loss" in row]
     assert last["eval_loss/causal"] == pytest.approx(last["eval_loss"], rel=1e-5)
     assert {"eval_loss/mtp_2", "eval_loss/mtp_3"} < last.keys()
+    report = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "nats: causal + 0.15 × mtp_2 + 0.15 × mtp_3; validation: per token" in report
     own = load_file(run.path / "checkpoints" / "step-000004" / "own.safetensors")
     assert any(tensor.abs().sum() > 0 for key, tensor in own.items() if key.endswith("out.weight"))
 

@@ -200,6 +200,9 @@ def test_replaced_tokens_are_found_and_the_discriminator_is_saved(
     assert 0.7 < result["eval_original_share"] < 1
     assert result["eval_accuracy"] > result["eval_original_share"] - 0.05
     assert lines(run.path / "samples.jsonl")[0]["prompt"].startswith("[CLS]")
+    report = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Loss <small>nats: generator + 50 × discriminator</small>" in report
+    assert "per token" not in report
     model = AutoModelForTokenClassification.from_pretrained(run.path / "model")
     ids = AutoTokenizer.from_pretrained(run.path / "model")("床前明月光", return_tensors="pt")
     assert model(**ids).logits.shape == (*ids["input_ids"].shape, 1)

@@ -88,7 +88,7 @@ ENGLISH: dict[str, tuple[str, str]] = {
         "among the training examples.",
     ),
     "suspiciously_low.entropy": (
-        "The loss came down from {first} to {train} nats per token, below what unseen text holds.",
+        "The loss came down from {first} to {train} nats, below what unseen text holds.",
         "Check whether eval text is part of the training text, whether the data set is tiny and repeated, and whether a token can see "
         "itself (attention mask, label shift).",
     ),

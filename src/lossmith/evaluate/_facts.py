@@ -15,14 +15,17 @@ from lossmith.diagnosis import Finding
 from lossmith.diagnosis.report import findings_of, marks_of
 from lossmith.errors import DataError
 from lossmith.evaluate._task_page import is_task, task_commands
-from lossmith.pictures.panel import Panel, loss_panel, side_panels
+from lossmith.pictures.panel import Panel, loss_panel, loss_unit, side_panels
 from lossmith.pictures.text import clean, program
 from lossmith.runs import Run, json_lines, parse_number, read_json, read_run, terms_of
 
 OURS = "ours"
 LOADERS = {  # the class of transformers that loads a model, by what it was trained for
     "causal": "AutoModelForCausalLM",
+    "prefix": "AutoModelForCausalLM",
+    "distill": "AutoModelForCausalLM",
     "masked": "AutoModelForMaskedLM",
+    "distill_masked": "AutoModelForMaskedLM",
     "sentence_pair": "AutoModelForPreTraining",
     "span": "AutoModelForSeq2SeqLM",
 }
@@ -78,6 +81,11 @@ class Facts:
     def unit(self) -> str:
         """What the loss is nats per."""
         return str(self.info.get("unit") or "token")
+
+    @property
+    def loss_unit(self) -> str:
+        """What the loss is measured in, where it may be a sum of several averages."""
+        return loss_unit(self.run)
 
     @property
     def status(self) -> str:

@@ -71,7 +71,7 @@ def _headline(facts: Facts) -> list[str]:
         return _task(facts)
     best = facts.headline
     if best is None:
-        return ["## Result", no_evaluation(facts)]
+        return ["## Result", inline(no_evaluation(facts))]
     rows = [[f"**{figure}**", unit, what] for figure, unit, what in cards(best)]
     return ["## Result", _table(["", "", ""], rows), measured_on(best), *facts.meaning()]
 

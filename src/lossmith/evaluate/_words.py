@@ -52,7 +52,9 @@ def no_evaluation(facts: Facts) -> str:
     said = "This run has not been evaluated yet."
     loss = facts.last_train_loss
     if loss is not None:
-        said += f" Its last training loss, at step {number(facts.last_step)}, is {fixed(loss)} nats per {facts.unit}."
+        said += (
+            f" Its last training loss, at step {number(facts.last_step)}, is {fixed(loss)} {clean(facts.loss_unit)}."
+        )
     return said
 
 

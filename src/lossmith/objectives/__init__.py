@@ -47,6 +47,7 @@ __all__ = [
     "SentencePairObjective",
     "SpanObjective",
     "adopted",
+    "loss_unit",
     "names_of",
     "own_tensors",
     "spec_named",
@@ -83,6 +84,9 @@ class Objective(Protocol):
         ...
 
 
+SHOWN = 3  # terms that are named where a sum is
+
+
 def weighted(objective: Any, losses: Mapping[str, Any]) -> dict[str, Any]:
     """Return each term's loss times its coefficient: what the loss is the sum of.
 
@@ -94,6 +98,21 @@ def weighted(objective: Any, losses: Mapping[str, Any]) -> dict[str, Any]:
     else:
         coefficients = getattr(objective, "coefficients", {})
     return {name: coefficients.get(name, 1.0) * loss for name, loss in losses.items()}
+
+
+def loss_unit(objective: Any, unit: str = "token") -> str:
+    """Say what the loss of an objective is measured in: nats per unit, or the sum that it is of several averages.
+
+    >>> from lossmith.objectives import DistillObjective
+    >>> loss_unit(CausalObjective()), loss_unit(DistillObjective(CausalObjective(), None, 0.25))
+    ('nats per token', 'nats: 0.25 × distill + 0.75 × causal')
+    """
+    names = getattr(objective, "names", ())
+    if len(names) < 2:
+        return f"nats per {unit}"
+    parts = weighted(objective, dict.fromkeys(names, 1.0)).items()
+    told = [name if times == 1 else f"{times:g} × {name}" for name, times in parts]
+    return f"nats: {' + '.join(told[:SHOWN])}{' + …' if len(told) > SHOWN else ''}"
 
 
 def own_tensors(objective: Any) -> nn.Module | None:

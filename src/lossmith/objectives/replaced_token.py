@@ -49,6 +49,11 @@ class ReplacedTokenObjective:
     """What `scored` counts beside the terms."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the terms."""
+        return ("generator", "discriminator")
+
+    @property
     def coefficients(self) -> dict[str, float]:
         """What the discriminator's mean is multiplied with."""
         return {"discriminator": self.weight}

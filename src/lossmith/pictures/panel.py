@@ -94,13 +94,24 @@ def loss_panel(run: Run, baselines: Sequence[dict[str, Any]] = ()) -> Panel | No
     return Panel(
         "loss",
         "Loss",
-        f"nats per {run.config.get('unit') or 'token'}",
+        loss_unit(run),
         tuple(lines),
         tuple(_references(baselines, shown)),
         tuple(int(s) for c in (train, evals) if c for s in c.step[~np.isfinite(c.value)]),
         log_x=all(line.x.min() > 0 for line in lines) and falls_early(train if train is not None else evals),
         log_y=len(shown) > 0 and shown.min() > 0 and bool(shown.max() >= _LOG_Y * shown.min()),
     )
+
+
+def loss_unit(run: Run) -> str:
+    """Return what the loss of a run is measured in: as recorded, else by the terms that were logged beside it.
+
+    >>> loss_unit(Run("a", "lossmith", {}, {"unit": "pair"}))
+    'nats per pair'
+    """
+    terms = [name.removeprefix("loss/") for name in run.curves if name.startswith("loss/")]
+    summed = f"nats: weighted sum of {', '.join(terms)}" if len(terms) > 1 else ""
+    return str(run.config.get("loss_unit") or summed or f"nats per {run.config.get('unit') or 'token'}")
 
 
 def side_panels(run: Run) -> list[Panel]:

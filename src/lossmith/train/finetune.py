@@ -131,6 +131,7 @@ def _loop(session: Session, made: Made, task: FineTask, rows: Rows) -> FinetuneL
         precision="bf16 autocast" if bf16 else "float32",
         steps=trainer.total_steps,
         classes=list(task.kind.classes),
+        loss_unit=task.kind.unit.replace("/", " per "),
     )
     _tell_model(session, made, trained, whole)
     return FinetuneLoop(trainer, session.folder, session.reporters, session.elapsed, task)

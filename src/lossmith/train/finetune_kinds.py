@@ -28,13 +28,17 @@ class Kind:
 
     task = ""
     auto = "AutoModelForSequenceClassification"
-    unit = "nats/row"
     batch_size: int | None = None
     """Rows judged together, where the loss depends on it; None: as many as are fast."""
 
     def __init__(self, config: FinetuneConfig, training: Sequence[Labelled]) -> None:
         self.config, self.classes = config, self.find_classes(training)
         self.training = training
+
+    @property
+    def unit(self) -> str:
+        """What the loss is measured in."""
+        return "nats/row"
 
     def find_classes(self, training: Sequence[Labelled]) -> tuple[str, ...]:
         """Return the classes of the training rows; DataError where they cannot be learnt from."""

@@ -20,13 +20,19 @@ from lossmith.train.config import settled
 from lossmith.train.finetune_encode import Coder
 from lossmith.train.finetune_kinds import Found, Kind
 
+IN_NATS = ("cosent", "info_nce", "decoupled", "siglip")
+
 
 class Similarity(Kind):
     """An encoder whose cosines say how near two texts are."""
 
     task = "similarity"
     auto = "AutoModel"
-    unit = "nats/pair"
+
+    @property
+    def unit(self) -> str:
+        """Nats, but of losses that are errors or margins of cosines."""
+        return "nats/pair" if self.loss().name in IN_NATS else "loss/pair"
 
     def use(self, coder: Coder, model: Any) -> None:
         """Judge in batches as they are trained: with more negatives the loss is larger."""

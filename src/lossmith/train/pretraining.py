@@ -48,9 +48,10 @@ class Pretraining(Job):
         return _make_loop(session, _open_data(session))
 
     def scale(self, loop: Loop) -> Scale:
-        """Nats per token beside ln V, or what the objective counts."""
+        """Nats per token beside ln V, or what the objective counts; a sum of terms is nats of no one thing."""
         uniform, name = loop.task.chance
-        return Scale(uniform, f"nats/{loop.task.spec.unit}", name)
+        unit = loop.task.loss_unit.split(":")[0].replace(" per ", "/")
+        return Scale(uniform, unit, name, "nats/token" if loop.task.spec.causal else "")
 
     def about(self, loop: Loop) -> dict[str, Any]:
         """The baselines, and words to try the model with."""
@@ -130,6 +131,7 @@ def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> 
         precision="bf16 autocast" if trainer.bf16 else "float32",
         steps=trainer.total_steps,
         unit=task.spec.unit,
+        loss_unit=task.loss_unit,
     )
     meta = trainer.store.meta
     session.tell(

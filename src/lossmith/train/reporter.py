@@ -162,8 +162,9 @@ class PlainReporter(Reporter):
         )
 
     def _evaluation(self, row: dict[str, Any]) -> None:
+        unit = self.scale.eval_unit or self.scale.unit
         self.console.print(
-            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} {self.scale.unit}"
+            f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} {unit}"
             f"{figures(row)}[/bold]  ({counted(row)})"
         )
 

@@ -14,6 +14,8 @@ class Scale:
     uniform: float = math.inf
     unit: str = "nats/token"
     name: str = "ln V"
+    eval_unit: str = ""
+    """What the validation loss is measured in, where it is another thing."""
 
 
 USUAL = {"eval_loss", "eval_perplexity", "eval_bpb", "eval_tokens", "eval_bytes", "eval_rows", "eval_seconds"}

@@ -16,7 +16,7 @@ from lossmith.data import Blocks, Pairs, Sentences, Tokenizer, TokenStore, held_
 from lossmith.errors import DataError, InputError
 from lossmith.models import bodies, build_model, check_causal, encode_decode, loss_path, rows_path, seq2seq_path
 from lossmith.models.build import has_weights
-from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, spec_named
+from lossmith.objectives import CausalObjective, Objective, ObjectiveSpec, SpanObjective, loss_unit, spec_named
 from lossmith.objectives.scoring import alike, tokens_in
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.options import RunOptions
@@ -44,8 +44,8 @@ class Task:
 
     @property
     def judged_by(self) -> Objective:
-        """The objective of an evaluation: every causal model is judged by the surprise at the next token."""
-        return CausalObjective() if self.spec.causal else self.objective
+        """The objective of an evaluation: a causal model's is the surprise at the next token, a student's its task."""
+        return CausalObjective() if self.spec.causal else getattr(self.objective, "judged_by", self.objective)
 
     def held_out(self, store: TokenStore, limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield the windows of the validation text in order, each with its place."""
@@ -80,6 +80,12 @@ class Task:
             return math.log(self.tokenizer.vocab_size), "ln V"
         compared = self.batch_size * max(1, getattr(self.objective, "columns", 1) - 1)
         return math.log(compared), f"ln {compared:,}"
+
+    @property
+    def loss_unit(self) -> str:
+        """What the loss is measured in; the validation loss of a causal model is that of the next token alone."""
+        said = loss_unit(self.objective, self.spec.unit)
+        return f"{said}; validation: per token" if self.judged_by is not self.objective and ":" in said else said
 
     def notes(self) -> list[str]:
         """Say what a reader should know of the objective and of the examples."""
@@ -186,6 +192,8 @@ def make_model(config: TrainConfig, task: Task) -> Any:
             "that count them from the padding token on (RoBERTa) can be continued from weights, not started here; take "
             "a preset, or the configuration of BERT, DistilBERT, ALBERT, ELECTRA, DeBERTa or ModernBERT"
         ) from None
+    if hasattr(task.objective, "check"):
+        task.objective.check(model, name)
     if getattr(model.config, "is_decoder", False):
         raise DataError(f'{name}/config.json says "is_decoder": true: --objective {task.spec.name} looks both ways')
     return model
