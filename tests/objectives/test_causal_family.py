@@ -348,7 +348,7 @@ def test_mixtures_that_cannot_be_are_explained(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"fim_rate": 0.5}, {"mtp_heads": 2}, {"distill_weight": 1.0}])
-@pytest.mark.parametrize("name", ["causal", "prefix", "distill"])
+@pytest.mark.parametrize("name", ["causal", "prefix", "distill", "masked", "distill_masked"])
 def test_the_terms_that_options_promise_are_those_of_the_objective(
     name: str, options: dict[str, Any], tmp_path: Path
 ) -> None:

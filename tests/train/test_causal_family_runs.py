@@ -259,3 +259,23 @@ def test_preview_says_it_in_words(place: Path, capsys: pytest.CaptureFixture[str
     assert "the teacher's whole distribution" in said["distill"]
     assert "causal: example 1" in said["sum"]
     assert "prefix: example 2" in said["sum"]
+
+
+def test_a_masked_student_learns_from_a_masked_teacher(place: Path, tmp_path: Path) -> None:
+    """Judged by the plain masked loss, which a model without a teacher has as well; the divergence falls."""
+    options = small(place) | {"model": "nano", "objective": "masked", "max_steps": 3, "sample_tokens": 6}
+    teacher = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "teacher"), **options)
+    options |= {"objective": "distill_masked", "teacher": str(tmp_path / "teacher"), "tokenizer": None, "max_steps": 6}
+    run = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "run"), logging_steps=1, **{
+        key: value for key, value in options.items() if key != "logging_steps"
+    })  # fmt: skip
+    told = [row for row in rows(run) if "loss/distill" in row]
+    assert told[-1]["loss/distill"] < told[0]["loss/distill"]
+    assert told[0]["loss"] == pytest.approx((told[0]["loss/distill"] + told[0]["loss/masked"]) / 2)
+    judged = [row for row in rows(run) if "eval_loss" in row][-1]
+    assert judged["eval_loss"] == pytest.approx(judged["eval_loss/masked"], rel=1e-5)
+    assert set(teacher.model.state_dict()) == set(run.model.state_dict())
+    with pytest.raises((InputError, DataError), match=r"AutoModelForMaskedLM|--tokenizer must be that of --teacher"):
+        lossmith.train(
+            place / "诗.txt", output_dir=str(tmp_path / "b"), **options | {"teacher": str(place / "teacher")}
+        )

@@ -17,7 +17,7 @@ ROUNDING = (
 )
 
 
-def check_causal(model: Any, name: str) -> None:
+def check_causal(model: Any, name: str, option: str = "--model") -> None:
     """Raise InputError when what the model says at a token depends on the tokens after it.
 
     Formula: with x and x′ that differ only from token k on, max over t < k of |h(x)ₜ − h(x′)ₜ| must be 0 (or rounding).
@@ -34,7 +34,7 @@ def check_causal(model: Any, name: str) -> None:
     moved, largest = (before - after).abs().max(), before.abs().max()
     if moved > ROUNDING * largest:  # NaN (broken weights) moves nothing: the first step will say so
         raise InputError(
-            f"--model {name} ({type(model).__name__}) is not causal: what it says at a token changes with the tokens "
+            f"{option} {name} ({type(model).__name__}) is not causal: what it says at a token changes with the tokens "
             "after it, which it is to predict, so that its loss would mean nothing. Take a causal architecture (llama, "
             f'gpt2, …), or, where the architecture knows it, set "is_decoder": true in {name}/config.json'
         )

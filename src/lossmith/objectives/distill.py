@@ -1,4 +1,4 @@
-"""Distillation: a student learns the whole distribution of a teacher, alone or beside the text's own next token."""
+"""Distillation: a student learns the whole distribution of a teacher, alone or beside the text's own tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torch import Tensor
 from lossmith.errors import InputError
 from lossmith.losses import linear_distillation
 from lossmith.models.head import Head, hidden_and_head, reachable
+from lossmith.models.rows import head_on_rows, rows_path
 from lossmith.objectives.causal import CausalObjective
+from lossmith.objectives.masked import MaskedObjective
+from lossmith.objectives.preview import Decoder, fill_in
 from lossmith.objectives.shared import inputs_of, number_of, token_loss
 from lossmith.total import Total
 
@@ -23,17 +26,20 @@ DIRECTIONS = {"forward": 0.0, "reverse": 1.0, "js": 0.5}
 
 @dataclass(frozen=True)
 class DistillObjective:
-    """Learn from a frozen teacher's next-token distributions; its logits and the student's are never stored.
+    """Learn from a frozen teacher's distributions of what the task asks; its logits and the student's are never stored.
+
+    The task is the next token, or hidden tokens: then both see the same hidden text, and only its rows reach the heads.
 
     Formula: ``weight·T²·D(q_T, p_T) + (1 − weight)·L_task``, each over its own count, nats; q teacher, p student, both
     softmax of logits/T. D: forward ``KL(q ‖ p)``, reverse ``KL(p ‖ q)``, js ``½KL(q ‖ m) + ½KL(p ‖ m), m = ½(p + q)``.
     Places whose label is −100 weigh nothing in either. With weight 1 the task's loss is not computed. Where the teacher
     has rows beyond the student's vocabulary (padding), they are left out and the rest normalized.
     `load`: gives the teacher when the student is there. It is neither trained nor saved.
-    Source: https://arxiv.org/abs/1503.02531 (Hinton et al. 2015: T²), https://arxiv.org/abs/2306.13649 (GKD).
+    Source: https://arxiv.org/abs/1503.02531 (Hinton et al. 2015: T²), https://arxiv.org/abs/2306.13649 (GKD),
+    https://arxiv.org/abs/1910.01108 (DistilBERT).
     """
 
-    task: CausalObjective
+    task: CausalObjective | MaskedObjective
     load: Any
     weight: float = 0.5
     temperature: float = 1.0
@@ -48,17 +54,28 @@ class DistillObjective:
     @property
     def coefficients(self) -> dict[str, float]:
         """What the mean of each term is multiplied with."""
-        return {"distill": self.weight, self.task.term: 1 - self.weight}
+        return {"distill": self.weight, self.task.names[0]: 1 - self.weight}
+
+    @property
+    def judged_by(self) -> CausalObjective | MaskedObjective:
+        """The task: by its loss a student compares with models that had no teacher."""
+        return self.task
 
     def adopt(self, model: Any) -> DistillObjective:
         """Return the objective with its teacher: on the student's device, evaluating, without gradients."""
         teacher = self.load().to(model.device).eval().requires_grad_(False)
-        _check_reachable(teacher, "--teacher")
+        self.check(teacher, "--teacher")
         return replace(self, teacher=teacher)
 
     def check(self, model: Any, name: str) -> None:
-        """Raise InputError where the student's output head cannot be reached."""
-        _check_reachable(model, f"--model {name}")
+        """Raise InputError where the output head of a model cannot be reached, be it the student or the teacher."""
+        name = name if name == "--teacher" else f"--model {name}"
+        masked = isinstance(self.task, MaskedObjective)
+        if rows_path(model) != "masked hidden states" if masked else not reachable(model):
+            raise InputError(
+                f"--objective distill needs models whose output head can be reached; {name} ({type(model).__name__}) "
+                f"hides it: take a {'BERT-like' if masked else 'Llama-style, GPT-2 or GPT-NeoX'} one"
+            )
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return the batch of the task."""
@@ -70,16 +87,19 @@ class DistillObjective:
 
     def terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Total]:
         """Return {"distill": …} and with a weight below 1 the task's term, in nats."""
-        inputs = inputs_of(batch)
-        states, head = hidden_and_head(model, inputs)
+        states, head, labels = _asked(model, batch)
         with torch.no_grad():
-            theirs, teacher_head = hidden_and_head(self.teacher, inputs)
+            theirs, teacher_head, _ = _asked(self.teacher, batch)
         assert head is not None
         assert teacher_head is not None
-        terms = {"distill": self._distilled(states, head, theirs, teacher_head, batch["labels"])}
+        terms = {"distill": self._distilled(states, head, theirs, teacher_head, labels)}
         if self.weight < 1:
-            terms[self.task.term] = token_loss(states, head, batch["labels"])
+            terms[self.task.names[0]] = token_loss(states, head, labels)
         return terms
+
+    def shown(self, model: Any, batch: dict[str, Tensor], tokenizer: Decoder, length: int) -> tuple[str, str]:
+        """Return a hidden text, and with the student's guesses in place (where the task hides tokens)."""
+        return fill_in(model, self.task, batch, tokenizer, length)
 
     def says(self, batch: dict[str, Tensor], row: int) -> str:
         """Say what is learnt beside the answers."""
@@ -98,9 +118,9 @@ class DistillObjective:
         )  # fmt: skip
 
 
-def _check_reachable(model: Any, name: str) -> None:
-    if not reachable(model):
-        raise InputError(
-            f"--objective distill needs models whose output head can be reached; {name} ({type(model).__name__}) hides "
-            "it: take a Llama-style, GPT-2 or GPT-NeoX one"
-        )
+def _asked(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Head | None, Tensor]:
+    """Return states, head and labels of all places, or of hidden tokens alone."""
+    if "rows" not in batch:
+        return *hidden_and_head(model, inputs_of(batch)), batch["labels"]
+    out = head_on_rows(model, inputs_of(batch), batch["rows"])
+    return out.states, out.head, batch["labels"].flatten()[batch["rows"]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from lossmith.errors import InputError
 from lossmith.models.build import build_model, has_weights
+from lossmith.models.causality import check_causal
 from lossmith.objectives.causal import CausalObjective
 from lossmith.objectives.contrastive import ContrastiveObjective
 from lossmith.objectives.distill import DistillObjective
@@ -100,22 +100,39 @@ def check_teacher(options: Options) -> None:
     folder = options["teacher"]
     if folder is None or not has_weights(Path(folder)):
         got = "none" if folder is None else repr(folder)
-        raise InputError(
-            f"--objective distill needs --teacher FOLDER, a trained model or the run that made it; got {got}"
-        )
+        raise InputError(f"distillation needs --teacher FOLDER, a trained model or the run that made it; got {got}")
 
 
-def distill_terms(options: Options) -> tuple[str, ...]:
+def distill_terms(task: str, options: Options) -> tuple[str, ...]:
     """Return the names of the terms of distill: its own, and the task's where the teacher does not weigh all."""
-    return DistillObjective(CausalObjective(), None, options["distill_weight"]).names
+    return ("distill", task) if options["distill_weight"] < 1 else ("distill",)
 
 
 def make_distill(vocabulary: Vocabulary, options: Options, seed: int) -> DistillObjective:
     """Return the objective of a teacher's distributions of next tokens."""
+    return _distilled(CausalObjective(), "causal", vocabulary, options)
+
+
+def make_distill_masked(vocabulary: Vocabulary, options: Options, seed: int) -> DistillObjective:
+    """Return the objective of a teacher's distributions of hidden tokens."""
+    return _distilled(make_masked(vocabulary, options, seed), "masked", vocabulary, options)
+
+
+def _distilled(
+    task: CausalObjective | MaskedObjective, architecture: str, vocabulary: Vocabulary, options: Options
+) -> DistillObjective:
     check_teacher(options)
-    load = partial(build_model, options["teacher"], vocab_size=vocabulary.vocab_size, context=options["block_size"])
+
+    def load() -> Any:
+        folder = options["teacher"]
+        sizes = {"vocab_size": vocabulary.vocab_size, "context": options["block_size"]}
+        teacher = build_model(folder, architecture=architecture, **sizes)
+        if architecture == "causal":
+            check_causal(teacher, folder, "--teacher")
+        return teacher
+
     shape = (options["distill_weight"], options["temperature"], options["distill_direction"])
-    return DistillObjective(CausalObjective(), load, *shape)
+    return DistillObjective(task, load, *shape)
 
 
 def make_masked(vocabulary: Vocabulary, options: Options, seed: int) -> MaskedObjective:

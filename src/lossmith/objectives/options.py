@@ -20,8 +20,9 @@ class ObjectiveOptions:
 
     objective: str | None = None
     """causal (the next token), prefix (after a part seen both ways), distill (a teacher's distribution), masked (hidden
-    tokens), sentence_pair (and what follows what), span (spans, by an encoder–decoder), replaced_token (which tokens a
-    generator put in), contrastive (a text among others), or a mixture: causal:0.7+prefix:0.3; default: causal."""
+    tokens), distill_masked (a teacher's of those), sentence_pair (and what follows what), span (spans, by an
+    encoder–decoder), replaced_token (which tokens a generator put in), contrastive (a text among others), or a mixture:
+    causal:0.7+prefix:0.3; default: causal."""
     fim_rate: float | None = None
     """causal: part of the documents that are cut in three, to learn to fill in the middle; default: 0."""
     fim_spm_rate: float | None = None
@@ -31,7 +32,7 @@ class ObjectiveOptions:
     mtp_weight: float | None = None
     """causal: weight of the mean loss of the further heads; default: 0.3."""
     teacher: str | None = None
-    """distill: folder of the model to learn from, or of the run that made it."""
+    """distill, distill_masked: folder of the model to learn from, or of the run that made it."""
     temperature: float | None = None
     """distill: what the logits of both are divided by; default: 1. contrastive: what cosines are; default: 0.05."""
     distill_direction: Literal["forward", "reverse", "js"] | None = None
@@ -41,9 +42,9 @@ class ObjectiveOptions:
     mixture_mode: Literal["sum", "alternate"] | None = None
     """mixtures: all parts in every step, weighted, or one part a step, drawn by weight; default: sum."""
     mask_rate: float | None = None
-    """masked, sentence_pair, replaced_token: part of the tokens that is hidden; default: 0.15."""
+    """masked, distill_masked, sentence_pair, replaced_token: part of the tokens that is hidden; default: 0.15."""
     mask_unit: Literal["token", "word", "span"] | None = None
-    """masked, sentence_pair, replaced_token: hide single tokens, whole words, or spans of words; default: token."""
+    """with --mask-rate: hide single tokens, whole words, or spans of words; default: token."""
     sentence_task: Literal["next", "order"] | None = None
     """sentence_pair: is the second segment the next one (else of another document), or are both swapped (order)."""
     denoiser: Literal["t5", "ul2"] | None = None

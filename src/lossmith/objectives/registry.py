@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lossmith.errors import InputError, did_you_mean
@@ -18,6 +19,7 @@ from lossmith.objectives.making import (
     make_causal,
     make_contrastive,
     make_distill,
+    make_distill_masked,
     make_masked,
     make_prefix,
     make_replaced_token,
@@ -81,6 +83,7 @@ class ObjectiveSpec:
 
 
 _MASK_OPTIONS = {"mask_rate": 0.15, "mask_unit": "token"}
+_DISTILL_OPTIONS = {"teacher": None, "temperature": 1.0, "distill_direction": "forward", "distill_weight": 0.5}
 _BERT_ROLES = ("pad", "cls", "sep", "mask")
 
 OBJECTIVES: dict[str, ObjectiveSpec] = {
@@ -104,9 +107,20 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "learn a teacher's next-token distributions",
             "causal",
             make_distill,
-            options={"teacher": None, "temperature": 1.0, "distill_direction": "forward", "distill_weight": 0.5},
+            options=_DISTILL_OPTIONS,
             check=check_teacher,
-            terms=distill_terms,
+            terms=partial(distill_terms, "causal"),
+        ),
+        ObjectiveSpec(
+            "distill_masked",
+            "learn a teacher's distributions of hidden tokens (DistilBERT)",
+            "masked",
+            make_distill_masked,
+            roles=_BERT_ROLES,
+            frame=2,
+            options=_MASK_OPTIONS | _DISTILL_OPTIONS,
+            check=check_teacher,
+            terms=partial(distill_terms, "masked"),
         ),
         ObjectiveSpec(
             "masked",

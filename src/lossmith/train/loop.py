@@ -144,9 +144,9 @@ class Loop:
     def evaluate(self, step: int, limit: int | None) -> Evaluation | Scores:
         """Evaluate on `limit` validation tokens and log it; None: on all, in the precision of the saved weights."""
         trainer = self.trainer
-        judge = self.next_tokens if self.task.spec.causal else self.own_loss
         with nullcontext() if limit is None else trainer.autocast(), eager(self.config.torch_compile):
-            result = judge(limit)
+            judge = self.task.judged_by
+            result = self.next_tokens(limit) if self.task.spec.causal else self.loss_of(judge, limit)
             terms = self.own_terms(limit)
         self.write("metrics", {"step": step, "epoch": self.epoch(step), **terms, **evaluation_row(result)})
         self.sample(step)
@@ -179,13 +179,13 @@ class Loop:
             device=self.world.device,
         )
 
-    def own_loss(self, limit: int | None) -> Scores:
-        """Evaluate by the objective's own loss; what it draws depends on the seed and the place in the text alone."""
+    def loss_of(self, objective: Any, limit: int | None) -> Scores:
+        """Evaluate by an objective's own loss; what it draws depends on the seed and the place in the text alone."""
         trainer, world = self.trainer, self.world
         first = next(self.held_out(limit), None)
-        names = tuple(trainer.objective.counts(first)) if first else ()
+        names = tuple(objective.counts(first)) if first else ()
         share = (batch for i, batch in enumerate(self.held_out(limit)) if i % world.size == world.rank)
-        scores = score(trainer.model, trainer.objective, share, names, world.sum)
+        scores = score(trainer.model, objective, share, names, world.sum)
         if not names or not scores.tokens:
             raise DataError(
                 "nothing to evaluate: the validation text is too short to hold anything to be guessed; give a longer "
@@ -194,11 +194,11 @@ class Loop:
         return scores
 
     def own_terms(self, limit: int | None) -> dict[str, float]:
-        """Return the loss of each term of a causal objective that has others than the one it is judged by."""
+        """Return the loss of each term of an objective that has others than the one it is judged by."""
         objective = self.trainer.objective
-        if not self.task.spec.causal or type(objective) is CausalObjective:
+        if type(objective) is CausalObjective or self.task.judged_by is objective:
             return {}
-        return {f"eval_loss/{name}": loss for name, loss in self.own_loss(limit).losses.items()}
+        return {f"eval_loss/{name}": loss for name, loss in self.loss_of(objective, limit).losses.items()}
 
     def held_out(self, limit: int | None) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the validation text in batches, in order, the same ones every time."""

@@ -51,7 +51,8 @@ class Pretraining(Job):
         """Nats per token beside ln V, or what the objective counts; a sum of terms is nats of no one thing."""
         uniform, name = loop.task.chance
         unit = loop.task.loss_unit.split(":")[0].replace(" per ", "/")
-        return Scale(uniform, unit, name, "nats/token" if loop.task.spec.causal else "")
+        judged = loop.task.judged_by is not loop.task.objective
+        return Scale(uniform, unit, name, "nats/token" if judged else "")
 
     def about(self, loop: Loop) -> dict[str, Any]:
         """The baselines, and words to try the model with."""
