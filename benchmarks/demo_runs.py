@@ -57,15 +57,11 @@ def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
 
 def bare(body: Path, name: str, kind: str = "AutoModel", seed: int = 0) -> Path:
     """Return a folder runs/NAME with the shape and the tokenizer of a run, and weights drawn as for a new run."""
-    from lossmith.models.build import small_embeddings
-
     folder = RUNS / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(body / "model", folder, ignore=shutil.ignore_patterns("*.safetensors"))
     torch.manual_seed(seed)
     model = getattr(transformers, kind).from_config(transformers.AutoConfig.from_pretrained(body / "model"))
-    if kind == "AutoModelForSeq2SeqLM":
-        small_embeddings(model)
     model.save_pretrained(folder)
     return folder
 

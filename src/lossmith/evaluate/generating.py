@@ -16,11 +16,16 @@ def write(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tok
     """Return the text that a model writes after each row of ids, without special tokens.
 
     An encoder–decoder reads the row and writes from its start token; a causal model goes on from the row, whose padding
-    stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens.
+    stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens; a decoder whose
+    positions are counted writes no more than it has.
     """
     import torch
 
+    from lossmith.evaluate.sampling import max_positions
+
     two_sided = bool(model.config.is_encoder_decoder)
+    if two_sided:
+        max_new_tokens = min(max_new_tokens, max_positions(model) or max_new_tokens)
     longest, pad = max(map(len, rows)), tokenizer.pad_token_id
     pad = (tokenizer.eos_token_id or 0) if pad is None else pad
     ids, mask = (torch.full((len(rows), longest), fill, dtype=torch.long) for fill in (pad, 0))

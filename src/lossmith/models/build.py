@@ -96,8 +96,6 @@ def _from_preset(
     model = instantiate(preset_config(preset, vocab_size, context, end_id, pad_id), architecture)
     if preset.scaled_init:
         _scaled_init(model)
-    if architecture == "seq2seq":
-        small_embeddings(model)
     return model
 
 
@@ -156,14 +154,6 @@ def _scaled_init(model: Any) -> None:
                 parameter.zero_()
             elif parameter.ndim == 2:
                 parameter.normal_(std=0.5 if "embed" in name else 0.5 * parameter.shape[1] ** -0.5)
-
-
-def small_embeddings(model: Any) -> None:
-    """Draw tied embeddings at std 1/d, not at T5's 1: the first loss is about ln V, else a token predicts itself."""
-    import torch
-
-    with torch.no_grad():
-        model.get_input_embeddings().weight.normal_(std=1 / model.config.d_model)
 
 
 def _read_config(folder: Path) -> Any:

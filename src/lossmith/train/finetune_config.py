@@ -199,7 +199,7 @@ def presets_of(task: str) -> dict[str, Preset]:
     """Return the shapes that a task is learnt from scratch with: encoder–decoder, causal, else BERT-like.
 
     >>> presets_of("seq2seq")["nano"].model_type
-    't5'
+    'pegasus'
     """
     return presets_for({"seq2seq": "seq2seq", "instruction": "causal"}.get(task, "masked"))
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
-from lossmith.models.build import attention, drawn_anew, preset_config, small_embeddings
+from lossmith.models.build import attention, drawn_anew, preset_config
 from lossmith.models.dropout import drops, set_dropout
 from lossmith.models.presets import Preset
 from lossmith.train.config import settled
@@ -100,8 +100,6 @@ def from_preset(
     for key, value in settings.items():
         setattr(config, key, value)
     model = getattr(transformers, auto).from_config(config, attn_implementation=attention(config))
-    if auto == "AutoModelForSeq2SeqLM":
-        small_embeddings(model)
     return Made(model, (), _heads(model, {name for name, _ in model.named_parameters()}))
 
 
