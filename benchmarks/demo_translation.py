@@ -63,7 +63,7 @@ def main(language: str, steps: int, epochs: float, body: Path | None) -> None:
 
 
 def judged(run: Path, test: Path, language: str, other: Path) -> dict[str, Any]:
-    """Return what `lossmith eval` says of a run's translations, alone and against another's: {name: [it, low, high]}."""
+    """Return what `lossmith eval` says of a run, alone and against another: {name: [figure, low, high]}."""
     command = [sys.executable, "-m", "lossmith", "eval", str(run), str(test), "--task", "generation", "--json"]
     command += ["--source-column", "en", "--label-column", language, "--max-new-tokens", "48", "--compare", str(other)]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
