@@ -1,4 +1,4 @@
-"""Text and labels for the demonstrations, out of Debian's package index: descriptions, and the section each stands in.
+"""Text and labels for the demonstrations, out of Debian: descriptions of packages, translations, WordNet.
 
 The index is fetched with apt into a folder of its own; the system's state is left alone. 61,000 descriptions (free
 licences, one per package) are English prose about 58 sections; a title that several packages share counts once.
@@ -6,6 +6,7 @@ licences, one per package) are English prose about 58 sections; a title that sev
 
 from __future__ import annotations
 
+import collections
 import gettext
 import json
 import random
@@ -20,6 +21,13 @@ STATE = CACHE / "apt"
 SECTIONS = ("admin", "electronics", "games", "graphics", "math", "net", "science", "sound", "text", "web")
 """Sections told apart by what a package is for, not by the language that it is written in (libs, python, perl, …)."""
 
+NOUNS = (
+    *("Tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),
+    *("food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession", "process"),
+    *("quantity", "relation", "shape", "state", "substance", "time"),
+)
+"""WordNet's lexicographer files of nouns, in the order of their numbers."""
+
 HOW_IT_IS_BUILT = ("role", "implemented-in", "interface", "uitoolkit", "x11", "scope", "suite", "made-of", "devel")
 
 
@@ -33,6 +41,12 @@ def fetch_index(languages: str = "en,zh_CN,fr") -> Path:
         options += [f"Acquire::Languages={languages}"]
         subprocess.run(["apt-get", *(part for o in options for part in ("-o", o)), "-q", "update"], check=True)
     return lists
+
+
+def private() -> list[str]:
+    """Return the options that let apt work in a folder of its own; the lists are there after `fetch_index`."""
+    fetch_index()
+    return ["-o", f"Dir::State={STATE}/state", "-o", f"Dir::State::lists={STATE}/state/lists"]
 
 
 def read_list(pattern: str) -> str:
@@ -88,6 +102,52 @@ def sections(folder: Path, *, test: int = 2000, seed: int = 0, length: int = 320
     train, tested = write_rows(folder / "train.jsonl", rows[test:]), write_rows(folder / "test.jsonl", rows[:test])
     prose = write_rows(folder / "prose.jsonl", ({"text": text} for text, _ in every if text not in held))
     return train, tested, prose
+
+
+def definitions(folder: Path, *, test: int = 2000, train: int = 6000, seed: int = 0) -> tuple[Path, Path, Path]:
+    """Write train.jsonl, test.jsonl (definition, kind of thing) and prose.jsonl out of WordNet; return the three paths.
+
+    The label is the lexicographer file that a noun stands in (animal, artifact, food, …), the 15 largest. The prose is
+    WordNet as a dictionary, a document for each word: its definitions and examples, without those of the test rows.
+    """
+    senses = [sense for part in ("noun", "verb", "adj", "adv") for sense in wordnet(part)]
+    kinds = collections.Counter(kind for _, _, kind in senses if kind in NOUNS)
+    labels = {kind for kind, _ in kinds.most_common(15)}
+    first = {definition(gloss): kind for _, gloss, kind in reversed(senses)}
+    ours = [pair for pair in first.items() if pair[1] in labels and len(pair[0].split()) >= 4]
+    random.Random(seed).shuffle(ours)
+    rows = [{"text": text, "label": kind} for text, kind in ours[: test + train]]
+    held = {row["text"] for row in rows[:test]}
+    entries: dict[str, list[str]] = {}
+    for word, gloss, _ in senses:
+        if definition(gloss) not in held:
+            entries.setdefault(word, []).append(gloss)
+    prose = ({"text": f"{word}: {'. '.join(entries[word])}."} for word in sorted(entries, key=str.lower))
+    tables = (("train", rows[test:]), ("test", rows[:test]), ("prose", prose))
+    made = [write_rows(folder / f"{name}.jsonl", table) for name, table in tables]
+    return made[0], made[1], made[2]
+
+
+def wordnet(part: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (first word, gloss, lexicographer file) of every sense in WordNet 3.0's data file of a part of speech."""
+    folder = CACHE / "wordnet"
+    if not (folder / "usr").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", *private(), "download", "wordnet-base"], check=True, cwd=folder)
+        (package,) = folder.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    for line in (folder / "usr/share/wordnet" / f"data.{part}").open(encoding="latin-1"):
+        if not line.startswith("  "):  # the licence
+            head, gloss = line.split(" | ", 1)
+            fields = head.split()
+            number = int(fields[1])  # https://wordnet.princeton.edu/documentation/lexnames5wn: 3 … 28 are nouns
+            kind = NOUNS[number - 3] if 3 <= number < 3 + len(NOUNS) else part
+            yield fields[4].split("(")[0].replace("_", " "), gloss.strip(), kind
+
+
+def definition(gloss: str) -> str:
+    """Return a gloss without its examples."""
+    return gloss.split('; "')[0]
 
 
 def tagged(rows: Path, *, least: int = 3, most: int = 400) -> tuple[list[str], list[frozenset[str]]]:
