@@ -17,15 +17,15 @@ import jsonschema
 import pytest
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
-TINY = ["--tokenizer", "byte", "--block-size", "16", "--max-steps", "20", "--sample-tokens", "8"]
+TINY = ["--tokenizer", "byte", "--block-size", "16", "--max-steps", "10", "--sample-tokens", "8"]
 TINY += ["--per-device-train-batch-size", "4", "--eval-max-tokens", "512", "--validation-fraction", "0.02"]
 Result = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
-def lossmith(environment: dict[str, str], tmp_path: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path, stdin: str | bytes | None = None, **more: str) -> Result:
-        command = [sys.executable, "-m", "lossmith", *map(str, arguments)]
+def lossmith(environment: dict[str, str], python: str, tmp_path: Path) -> Callable[..., Result]:
+    def call(*arguments: str | Path, stdin: str | bytes | None = None, start: str = python, **more: str) -> Result:
+        command = [start, "-m", "lossmith", *map(str, arguments)]
         given = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             command, input=given, env=environment | {"LOSSMITH_CACHE": os.environ["LOSSMITH_CACHE"]} | more,
@@ -48,7 +48,7 @@ def test_schemas_can_fail() -> None:
 
 
 def test_train_sample_next_in_json(lossmith: Callable[..., Result], text_file: Path, tmp_path: Path) -> None:
-    done = lossmith("train", text_file, *TINY, "--output_dir", "run", "--json")
+    done = lossmith("train", text_file, *TINY, "--output_dir", "run", "--json", start=sys.executable)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     for event in events:
@@ -83,23 +83,27 @@ def test_plain_output_when_not_a_terminal(lossmith: Callable[..., Result], text_
     done = lossmith("train", text_file, *TINY, "--num-train-epochs", "1")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
-    assert re.search(r"step 20/20  loss \d\.\d{4} nats/token  smoothed .* tokens/s  ETA 0:00", done.stdout)
+    assert re.search(r"step 10/10  loss \d\.\d{4} nats/token  smoothed .* tokens/s  ETA 0:00", done.stdout)
     assert re.search(r"validation loss \d\.\d{4} nats/token  perplexity [\d.]+  \d\.\d{4} bits/byte", done.stdout)
-    for words in ("gzip -9", "this model", "report.html", "sample at step 20"):
+    for words in ("gzip -9", "this model", "report.html", "sample at step 10"):
         assert words in done.stdout
     assert done.stderr == ""
 
 
 def test_epochs_get_a_bar_each(lossmith: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("so it goes, and so it goes on. " * 40, encoding="utf-8")
-    done = lossmith("train", "short.txt", *TINY[:-4], "--validation-fraction", "0.1", "--logging-steps", "1")
+    done = lossmith(
+        "train", "short.txt", *TINY[:-4], "--validation-fraction", "0.1", "--max-steps", "20", "--logging-steps", "1"
+    )
     assert re.search(r"epoch 1  █+ .* nats/token \(ln V = 5\.5491\)", done.stdout), done.stdout + done.stderr
 
 
-def test_a_terminal_gets_one_live_line(environment: dict[str, str], text_file: Path, tmp_path: Path) -> None:
+def test_a_terminal_gets_one_live_line(
+    environment: dict[str, str], python: str, text_file: Path, tmp_path: Path
+) -> None:
     leader, follower = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "lossmith", "train", str(text_file), *TINY, "--logging-steps", "1"],
+        [python, "-m", "lossmith", "train", str(text_file), *TINY, "--logging-steps", "1"],
         stdout=follower, stderr=follower, env=environment | {"TERM": "xterm", "COLUMNS": "150"}, cwd=tmp_path,
     )  # fmt: skip
     os.close(follower)
@@ -112,7 +116,7 @@ def test_a_terminal_gets_one_live_line(environment: dict[str, str], text_file: P
     os.close(leader)
     assert child.wait() == 0
     text = seen.decode()
-    assert "step 20/20" in text
+    assert "step 10/10" in text
     assert "smoothed" in text
     assert "\x1b[2K" in text  # the line is drawn again in place
     assert "bits/byte" in text
@@ -193,8 +197,8 @@ def test_help_version_and_nothing(lossmith: Callable[..., Result]) -> None:
     assert "--list-corpora" in shown
 
 
-def test_output_into_a_closed_pipe(environment: dict[str, str], tmp_path: Path) -> None:
-    command = f"{sys.executable} -m lossmith train --list-corpora --json | head -c 1"
+def test_output_into_a_closed_pipe(environment: dict[str, str], python: str, tmp_path: Path) -> None:
+    command = f"{python} -m lossmith train --list-corpora --json | head -c 1"
     done = subprocess.run(
         command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -204,7 +208,7 @@ def test_output_into_a_closed_pipe(environment: dict[str, str], tmp_path: Path) 
 
 def test_a_terminal_that_cannot_show_chinese(lossmith: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "诗.txt").write_text("床前明月光，疑是地上霜。\n" * 100, encoding="utf-8")
-    done = lossmith("train", "诗.txt", *TINY, PYTHONIOENCODING="ascii")
+    done = lossmith("train", "诗.txt", *TINY, start=sys.executable, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
 
 
@@ -217,9 +221,11 @@ def test_a_call_that_failed_early_does_not_take_the_folder(lossmith: Callable[..
     assert "already holds a run" in again.stderr
 
 
-def test_training_outlives_its_reader(environment: dict[str, str], text_file: Path, tmp_path: Path) -> None:
+def test_training_outlives_its_reader(
+    environment: dict[str, str], python: str, text_file: Path, tmp_path: Path
+) -> None:
     options = " ".join(TINY)
-    command = f"{sys.executable} -m lossmith train {text_file} {options} --output-dir run --json | head -1"
+    command = f"{python} -m lossmith train {text_file} {options} --output-dir run --json | head -1"
     done = subprocess.run(
         command, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )

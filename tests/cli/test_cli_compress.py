@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import pid_of
 
 from lossmith import cli
 from lossmith.cli._write import write_whole
@@ -31,13 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def lossmith(*arguments: object, threads: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lossmith", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+def test_another_process_with_other_threads_brings_it_back(folder: Path, python: str, tmp_path: Path) -> None:
+    def lossmith(*arguments: object, threads: int) -> subprocess.CompletedProcess[str]:
+        start = python if threads == 1 else sys.executable  # the stand-in has one
+        command = [start, "-m", "lossmith", *map(str, arguments)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
-
-def test_another_process_with_other_threads_brings_it_back(folder: Path, tmp_path: Path) -> None:
     data = "床前明月光\r\nplain text\n".encode() * 5 + b"\xff\0\xfe" * 9
     (tmp_path / "in").write_bytes(data)
     for there, back in ((1, 2), (2, 1)):
@@ -87,15 +88,15 @@ def test_the_table_and_the_default_names(folder: Path, tmp_path: Path, capsys: p
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "to be or not to be"
 
 
-def test_a_kill_leaves_nothing_that_looks_finished(folder: Path, tmp_path: Path) -> None:
+def test_a_kill_leaves_nothing_that_looks_finished(folder: Path, python: str, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"a long text, for which there will be no time. " * 3000)
-    command = [sys.executable, "-m", "lossmith", "compress", str(tmp_path / "in"), "--model", str(folder)]
+    command = [python, "-m", "lossmith", "compress", str(tmp_path / "in"), "--model", str(folder)]
     (tmp_path / "in.lsz").write_bytes(b"the file of yesterday")
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(6)  # into the coding: there is work for minutes
+    time.sleep(4)  # into the coding: there is work for minutes
     assert child.poll() is None
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    os.kill(pid_of(child), signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
     assert (tmp_path / "in.lsz").read_bytes() == b"the file of yesterday"
     # and where the kill falls into the writing, only the name of a temporary file is left
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".lsz"] == ["in.lsz"]
@@ -110,13 +111,14 @@ cli.run(sys.argv[1:])
 """
 
 
-def test_after_a_kill_in_the_writing_a_later_run_clears_up_and_works(folder: Path, tmp_path: Path) -> None:
+def test_after_a_kill_in_the_writing_a_later_run_clears_up_and_works(folder: Path, python: str, tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(KILLED_IN_THE_WRITING, encoding="utf-8")
     (tmp_path / "a [1].txt").write_bytes("何も 中 plain\r\n".encode() * 9)
     packed, restored, model = tmp_path / "a.lsz", tmp_path / "out", ["--model", str(folder)]
     compress = ["compress", str(tmp_path / "a [1].txt"), *model, "-o", str(packed)]
     decompress = ["decompress", str(packed), *model, "-o", str(restored)]
     for command, output in ((compress, packed), (decompress, restored)):
-        killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_WRITING, *command], check=False)
+        killed = subprocess.run([python, str(tmp_path / "killed.py"), *command], check=False)
         assert killed.returncode == -signal.SIGKILL
         assert not output.exists()
         assert len(list(tmp_path.glob(".*.tmp"))) == 1

@@ -45,12 +45,12 @@ def traced(name: str) -> Picture:
     return picture
 
 
-def in_a_terminal(environment: dict[str, str], columns: int, *arguments: str) -> list[str]:
+def in_a_terminal(environment: dict[str, str], python: str, columns: int, *arguments: str) -> list[str]:
     """The lines that a terminal of so many columns gets, without their colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {key: x for key, x in environment.items() if key not in ("COLUMNS", "NO_COLOR")}
-    command = [sys.executable, "-m", "lossmith", "losses", *arguments]
+    command = [python, "-m", "lossmith", "losses", *arguments]
     child = subprocess.Popen(command, stdout=theirs, env=environment | {"TERM": "xterm-256color"})
     os.close(theirs)
     out = b""
@@ -86,7 +86,7 @@ def test_the_list_for_pipes_is_a_line_a_loss(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_list_in_a_terminal(environment: dict[str, str]) -> None:
-    lines = in_a_terminal(environment, 80)
+    lines = in_a_terminal(environment, sys.executable, 80)
     assert max(map(len, lines)) <= 80
     shown = [line.split()[0] for line in lines if line.strip() and not line.startswith(" ")]
     assert [name for name in shown if name in LOSSES and name != "linear_cross_entropy" and name != "triplet"] == [
@@ -100,8 +100,8 @@ def test_the_list_in_a_terminal(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
-def test_one_loss_in_a_terminal(environment: dict[str, str], columns: int) -> None:
-    lines = in_a_terminal(environment, columns, "linear_cross_entropy")
+def test_one_loss_in_a_terminal(environment: dict[str, str], python: str, columns: int) -> None:
+    lines = in_a_terminal(environment, python, columns, "linear_cross_entropy")
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
     titles = ("Formula", "Shapes", "Use", "Avoid", "Memory", "Errors", "Source", "Notes", "Options", "Here", "Example")

@@ -210,10 +210,12 @@ def test_follow_a_pipe_to_its_end(tmp_path: Path) -> None:
     assert "nan" not in out
 
 
-def test_training_ends_with_its_findings(tmp_path: Path, text_file: Path, environment: dict[str, str]) -> None:
+def test_training_ends_with_its_findings(
+    tmp_path: Path, text_file: Path, environment: dict[str, str], python: str
+) -> None:
     options = ["--tokenizer", "byte", "--block-size", "16", "--max-steps", "40", "--logging-steps", "1", "--json"]
     options += ["--per-device-train-batch-size", "4", "--eval-max-tokens", "512", "--sample-tokens", "0"]
-    command = [sys.executable, "-m", "lossmith", "train", str(text_file), *options, "--output-dir", "run"]
+    command = [python, "-m", "lossmith", "train", str(text_file), *options, "--output-dir", "run"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment, timeout=300
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +74,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(place: Path, tmp_path: Path, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_ranks_train_what_one_trains(place: Path, tmp_path: Path, kind: str, environment: dict[str, str]) -> None:
+def test_two_ranks_train_what_one_trains(place: Path, tmp_path: Path, kind: str, on_ranks: Callable[..., None]) -> None:
     options = small(place) | kinds(place)[kind] | {"max_steps": 3, "optim": "sgd", "learning_rate": 0.1}
     alone = lossmith.train(place / "诗.txt", output_dir=str(tmp_path / "a"), **options)
     half = options | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")}
     given = [x for key, value in half.items() if value is not None for x in (f"--{key}", str(value))]
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "lossmith", "train"]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, str(place / "诗.txt"), *given],
-        env=environment | dict(os.environ), capture_output=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    on_ranks(2, "-m", "lossmith", "train", str(place / "诗.txt"), *given)
     for one, two in zip(rows(alone), rows(tmp_path / "b"), strict=True):
         assert one.keys() == two.keys()
         for key in one:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +125,9 @@ def test_parts_of_a_batch_change_nothing_but_memory(pairs: Path, tmp_path: Path)
     assert rows(parts.path, "grad_norm") == pytest.approx(rows(whole.path, "grad_norm"), rel=1e-3)
 
 
-def test_two_ranks_take_the_loss_over_the_whole_batch(pairs: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_two_ranks_take_the_loss_over_the_whole_batch(
+    pairs: Path, tmp_path: Path, on_ranks: Callable[..., None]
+) -> None:
     options: Options = SMALL | {
         "max_steps": 4, "dropout": 0.0, "optim": "sgd", "learning_rate": 0.1, "learn_temperature": True,
         "mini_batch_size": 3, "eval_max_tokens": 10**6,
@@ -135,12 +135,7 @@ def test_two_ranks_take_the_loss_over_the_whole_batch(pairs: Path, tmp_path: Pat
     alone = lossmith.train(pairs, pair_columns=("one", "two", "not"), output_dir=str(tmp_path / "a"), **options)
     half = options | {"per_device_train_batch_size": 4, "output_dir": str(tmp_path / "b")}
     given = [x for key, value in half.items() for x in (f"--{key}", str(value))]
-    launch = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "lossmith", "train", str(pairs)]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, *given, "--pair-columns", "one", "two", "not"],
-        env=environment | dict(os.environ), capture_output=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    on_ranks(2, "-m", "lossmith", "train", str(pairs), *given, "--pair-columns", "one", "two", "not")
     assert rows(tmp_path / "b") == pytest.approx(rows(alone.path), rel=1e-4)
     assert rows(tmp_path / "b", "grad_norm") == pytest.approx(rows(alone.path, "grad_norm"), rel=1e-3)
     one, two = (sorted((tmp_path / name / "checkpoints").iterdir())[-1] / "own.safetensors" for name in "ab")

@@ -61,7 +61,7 @@ def test_a_non_finite_loss_names_term_and_batch(tmp_path: Path, text_file: Path,
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(
-    tmp_path: Path, text_file: Path, tiny_options: Options, environment: dict[str, str]
+    tmp_path: Path, text_file: Path, tiny_options: Options, environment: dict[str, str], python: str
 ) -> None:
     """The limit on file size stands for the disk: any write past it fails with an OSError, as on a full one."""
     run = tmp_path / "run"
@@ -70,13 +70,13 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         for key, value in (tiny_options | {"max_steps": 40, "save_steps": 5}).items()
         for part in (f"--{key}", str(value))
     ]
-    call = [sys.executable, "-m", "lossmith", "train", str(text_file), "--output-dir", str(run), *options]
+    call = [python, "-m", "lossmith", "train", str(text_file), "--output-dir", str(run), *options]
     assert subprocess.run(call, env=environment, capture_output=True, check=False).returncode == 0
     before = newest_complete(run / "checkpoints")
     limit = (resource.RLIMIT_FSIZE, (2**20, 2**20))
-    resumed = [sys.executable, "-m", "lossmith", "train", "--output-dir", str(run), "--resume-from-checkpoint"]
+    resumed = ["-m", "lossmith", "train", "--output-dir", str(run), "--resume-from-checkpoint", "--max-steps"]
     done = subprocess.run(
-        [*resumed, "--max-steps", "80"], env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, *resumed, "80"], env=environment, capture_output=True, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(*limit),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -84,9 +84,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert f"could not save {run}/checkpoints/step-000045" in done.stderr
     assert f"the last complete checkpoint is {before}" in done.stderr
     assert newest_complete(run / "checkpoints") == before
-    again = subprocess.run(
-        [*resumed, "--max-steps", "50"], env=environment, capture_output=True, text=True, check=False
-    )
+    again = subprocess.run([python, *resumed, "50"], env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,23 +113,19 @@ def test_micro_batches_change_nothing(poem: Path, tiny: Options, tmp_path: Path,
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def on_two_ranks(text: Path, options: Options, environment: dict[str, str]) -> lossmith.TrainedRun:
+def on_two_ranks(on_ranks: Callable[..., None], text: Path, options: Options) -> lossmith.TrainedRun:
     given = [x for key, value in options.items() for x in (f"--{key}", str(value))]
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "lossmith", "train", str(text)]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, *given], env=environment | dict(os.environ), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    on_ranks(2, "-m", "lossmith", "train", str(text), *given)
     return lossmith.load_run(options["output_dir"])
 
 
 @pytest.mark.parametrize("objective", ["masked", "span"])
 def test_two_ranks_hide_what_one_hides(
-    poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str], objective: str
+    poem: Path, tiny: Options, tmp_path: Path, on_ranks: Callable[..., None], objective: str
 ) -> None:
     tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": objective}
     alone = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
-    both = on_two_ranks(poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")}, environment)
+    both = on_two_ranks(on_ranks, poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")})
     assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
     assert losses(both, "eval_loss") == pytest.approx(losses(alone, "eval_loss"), rel=1e-5)
 
@@ -230,13 +224,13 @@ def test_a_resumed_replaced_token_run_is_the_uninterrupted_one(
 
 
 def test_replaced_tokens_are_the_same_however_the_batch_is_divided(
-    poem: Path, tiny: Options, tmp_path: Path, environment: dict[str, str]
+    poem: Path, tiny: Options, tmp_path: Path, on_ranks: Callable[..., None]
 ) -> None:
     tiny |= REPLACED | {"optim": "sgd", "learning_rate": 0.01, "bf16": False, "max_steps": 3}
     whole = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
     split = tiny | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
     parts = lossmith.train(poem, output_dir=str(tmp_path / "b"), **split)
-    both = on_two_ranks(poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "c")}, environment)
+    both = on_two_ranks(on_ranks, poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "c")})
     for run in (parts, both):
         for key in ("loss", "loss/generator", "eval_loss", "eval_accuracy", "eval_replaced_recall"):
             assert losses(run, key) == pytest.approx(losses(whole, key), rel=1e-5)

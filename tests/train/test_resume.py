@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig
+from warm_python import pid_of
 
 import lossmith
 from lossmith.errors import DataError, InputError
@@ -28,12 +30,17 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def command(run: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "lossmith", "train", "--output-dir", str(run), *more]
+def command(python: str, run: Path, *more: str) -> list[str]:
+    return [python, "-m", "lossmith", "train", "--output-dir", str(run), *more]
 
 
-def options() -> list[str]:
-    return [part for key, value in OPTIONS.items() for part in (f"--{key}", str(value))]
+def small(text: Path) -> dict[str, Any]:
+    """A model whose steps take a fifth of nano's time."""
+    return OPTIONS | {"model": str(text.parent / "shape")}
+
+
+def options(text: Path) -> list[str]:
+    return [part for key, value in small(text).items() for part in (f"--{key}", str(value))]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -50,6 +57,8 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def text(tmp_path_factory: pytest.TempPathFactory, english: str) -> Path:
     path = tmp_path_factory.mktemp("resume") / "text.txt"
     path.write_text(english, encoding="utf-8")
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    LlamaConfig(**shape, max_position_embeddings=16).save_pretrained(path.parent / "shape")
     return path
 
 
@@ -57,7 +66,7 @@ def text(tmp_path_factory: pytest.TempPathFactory, english: str) -> Path:
 def uninterrupted(text: Path) -> Path:
     run = text.parent / "whole"
     if not run.exists():
-        lossmith.train(text, output_dir=str(run), **OPTIONS)
+        lossmith.train(text, output_dir=str(run), **small(text))
     return run
 
 
@@ -70,10 +79,10 @@ def assert_same(run: Path, uninterrupted: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_moments_and_resumed(
-    tmp_path: Path, text: Path, uninterrupted: Path, environment: dict[str, str], seed: int
+    tmp_path: Path, text: Path, uninterrupted: Path, environment: dict[str, str], python: str, seed: int
 ) -> None:
     run, draw, kills = tmp_path / "run", random.Random(seed), 0
-    call = command(run, str(text), *options())
+    call = command(python, run, str(text), *options(text))
     for _ in range(12):
         child = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         began, before = time.monotonic(), newest_complete(run / "checkpoints")
@@ -81,15 +90,16 @@ def test_killed_at_random_moments_and_resumed(
             fresh = newest_complete(run / "checkpoints") not in (None, before)
             if kills < 4 and fresh and draw.random() < 0.3:
                 time.sleep(draw.random() * 0.5)
-                child.send_signal(signal.SIGKILL)
-                kills += 1
+                with contextlib.suppress(ProcessLookupError):  # it came to its end in the meantime
+                    os.kill(pid_of(child), signal.SIGKILL)
                 break
             time.sleep(0.02)
         _, errors = child.communicate(timeout=120)
         assert child.returncode in (0, -signal.SIGKILL), errors.decode()
+        kills += child.returncode == -signal.SIGKILL
         if child.returncode == 0:
             break
-        call = command(run, "--resume-from-checkpoint")
+        call = command(python, run, "--resume-from-checkpoint")
     assert kills >= 1
     assert child.returncode == 0
     assert_same(run, uninterrupted)
@@ -97,12 +107,16 @@ def test_killed_at_random_moments_and_resumed(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_polite_stop_saves_and_says_how_to_resume(
-    tmp_path: Path, text: Path, uninterrupted: Path, environment: dict[str, str], number: signal.Signals
+    tmp_path: Path,
+    text: Path,
+    uninterrupted: Path,
+    environment: dict[str, str],
+    python: str,
+    number: signal.Signals,
 ) -> None:
     run = tmp_path / "run"
-    child = subprocess.Popen(
-        command(run, str(text), *options()), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    call = command(python, run, str(text), *options(text))
+    child = subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("step 10/"):
@@ -121,7 +135,7 @@ def test_a_polite_stop_saves_and_says_how_to_resume(
 
 def interrupted_at(run: Path, text: Path, step: int) -> None:
     """A run whose process is gone after a checkpoint: made by training on, then removing what came later."""
-    lossmith.train(text, output_dir=str(run), **OPTIONS | {"save_total_limit": 100})
+    lossmith.train(text, output_dir=str(run), **small(text) | {"save_total_limit": 100})
     for path in (run / "checkpoints").glob("step-*"):
         if int(path.name[5:]) > step:
             for file in sorted(path.rglob("*"), reverse=True):
@@ -141,7 +155,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, text: Path, 
 
 def test_what_cannot_be_resumed_is_said(tmp_path: Path, text: Path, uninterrupted: Path) -> None:
     with pytest.raises(InputError, match=r"already holds a run.*--resume-from-checkpoint"):
-        lossmith.train(text, output_dir=str(uninterrupted), **OPTIONS)
+        lossmith.train(text, output_dir=str(uninterrupted), **small(text))
     with pytest.raises(InputError, match=r"--learning-rate 0.5 \(the run has"):
         lossmith.train(output_dir=str(uninterrupted), resume_from_checkpoint="latest", learning_rate=0.5)
     with pytest.raises(InputError, match="is not a run folder"):
@@ -215,12 +229,14 @@ def test_a_mixture_of_experts_resumes(tmp_path: Path, text: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_rank_is_told_and_all_stop(tmp_path: Path, text: Path, environment: dict[str, str], rank: int) -> None:
+def test_one_rank_is_told_and_all_stop(
+    tmp_path: Path, text: Path, environment: dict[str, str], python: str, rank: int
+) -> None:
     run = tmp_path / "run"
     ranks = []
     for number in range(2):
         place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-        call = command(run, str(text), *options(), "--max-steps", "3000", "--save-steps", "1000")
+        call = command(python, run, str(text), *options(text), "--max-steps", "3000", "--save-steps", "1000")
         told = environment | place | {"MASTER_PORT": str(29600 + rank)}
         ranks.append(subprocess.Popen(call, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     assert ranks[0].stdout is not None
@@ -236,11 +252,11 @@ def test_one_rank_is_told_and_all_stop(tmp_path: Path, text: Path, environment: 
     assert newest_complete(run / "checkpoints") is not None
 
 
-def test_a_stop_before_the_loop_is_obeyed(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_stop_before_the_loop_is_obeyed(tmp_path: Path, environment: dict[str, str], python: str) -> None:
     """Standard input that never ends: there is nothing to save yet, and the process must go."""
     run = tmp_path / "run"
     child = subprocess.Popen(
-        command(run, "-"),
+        command(python, run, "-"),
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,25 +24,25 @@ def place(tmp_path_factory: pytest.TempPathFactory, english: str) -> Path:
     return folder
 
 
-def gradients(place: Path, environment: dict[str, str], ranks: int, batch: int, parts: int) -> dict[str, object]:
-    out = place / f"{ranks}-{batch}-{parts}.pt"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = (launcher if ranks > 1 else [sys.executable]) + [WORKER, str(place / "text.txt"), str(place / "model")]
-    cache = {"LOSSMITH_CACHE": str(place / "cache")}
-    subprocess.run([*command, str(out), str(batch), str(parts)], env=environment | cache, check=True, timeout=300)
-    return dict(torch.load(out, weights_only=True))
+Gradients = Callable[[int, int, int], dict[str, object]]
 
 
-@pytest.fixture(scope="module")
-def whole(place: Path, environment: dict[str, str]) -> dict[str, object]:
-    return gradients(place, environment, ranks=1, batch=8, parts=1)
+@pytest.fixture
+def gradients(place: Path, on_ranks: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Gradients:
+    monkeypatch.setenv("LOSSMITH_CACHE", str(place / "cache"))
+
+    def of(ranks: int, batch: int, parts: int) -> dict[str, object]:
+        out = place / f"{ranks}-{batch}-{parts}.pt"
+        if not out.exists():
+            on_ranks(ranks, WORKER, str(place / "text.txt"), str(place / "model"), str(out), str(batch), str(parts))
+        return dict(torch.load(out, weights_only=True))
+
+    return of
 
 
 @pytest.mark.parametrize(("ranks", "batch", "parts"), [(1, 4, 2), (1, 1, 8), (2, 4, 1), (2, 1, 4)])
-def test_splits_agree(
-    place: Path, environment: dict[str, str], whole: dict[str, object], ranks: int, batch: int, parts: int
-) -> None:
-    split = gradients(place, environment, ranks, batch, parts)
+def test_splits_agree(gradients: Gradients, ranks: int, batch: int, parts: int) -> None:
+    whole, split = gradients(1, 8, 1), gradients(ranks, batch, parts)
     assert split["count"] == whole["count"]
     assert 0 < split["count"] < 8 * 16
     assert split["nats"] == pytest.approx(whole["nats"], rel=1e-12)
