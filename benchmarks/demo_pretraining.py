@@ -15,6 +15,7 @@ import argparse
 import collections
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from demo_data import CACHE, definitions, sections, write_rows
@@ -23,7 +24,7 @@ from rows import keep
 
 SEEDS = (1, 2, 3)
 EPOCHS = {100: 20.0, 1000: 6.0, None: 4.0}
-DATA = {"definitions": definitions, "sections": sections}
+DATA: dict[str, Callable[[Path], tuple[Path, Path, Path]]] = {"definitions": definitions, "sections": sections}
 
 
 def main(data: str, steps: int, body: Path | None) -> None:

@@ -1,12 +1,12 @@
-"""What defaults of `lossmith finetune` rest on: dropout for labels; muon and the shape of a small encoder–decoder.
+"""What defaults of `lossmith finetune` rest on: rate, dropout, parts that are trained; muon and the shape that writes.
 
-    python benchmarks/finetune_choices.py dropout --body RUN [--seeds 1 2 3]
-    python benchmarks/finetune_choices.py optimizer [--steps 300]
-    python benchmarks/finetune_choices.py shape [--steps 300]
+    python benchmarks/finetune_choices.py dropout|rate|parts --body RUN [--seeds 1 2 3]
+    python benchmarks/finetune_choices.py optimizer|shape [--steps 300]
 
-dropout: 1,000 rows of Debian's sections (drawn by the seed from the training rows), six epochs, with --dropout 0 and
-0.1, from a pre-trained body (that of demo_pretraining.py) and from its shape with random weights. Accuracy on 1,000
-other training rows: the test rows of the demonstrations have no part in a choice.
+dropout, rate, parts: 1,000 of the labelled definitions of demo_pretraining.py (drawn by the seed from the training
+rows), six epochs, from its pre-trained body, and for dropout from its shape with random weights too. Accuracy on 1,000
+other training rows: the test rows of the demonstrations have no part in a choice. (Rows without "data" are of Debian's
+sections, from a body without weight decay.)
 optimizer: nano from scratch on English titles and their French translations, 64 a step, muon as in the preset and adamw
 at 1e-3. Nats a token on rows held out of the training rows.
 shape: the same with muon, the same tokenizer and the same sizes, random weights of nano (Pegasus), MBart and T5.
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import transformers
-from demo_data import CACHE, sections, translations, write_rows
+from demo_data import CACHE, definitions, translations, write_rows
 from demo_runs import RUNS, bare, classified, finetune, over_seeds
 from rows import keep
 
@@ -44,26 +44,36 @@ SHAPES: dict[str, dict[str, Any]] = {
         "dropout_rate": 0.0, "tie_word_embeddings": False,
     },
 }  # fmt: skip
+LABELS: dict[str, dict[str, dict[str, Any]]] = {
+    "dropout": {str(rate): {"dropout": rate, "learning_rate": 1e-3} for rate in (0.0, 0.1)},
+    "rate": {"default": {}} | {str(rate): {"learning_rate": rate} for rate in (1e-4, 1e-3, 3e-3)},
+    "parts": {"all": {}, "head alone": {"freeze": "body"}, "LoRA of rank 8": {"lora_rank": 8}},
+}
 OPTIMIZERS: dict[str, dict[str, Any]] = {"muon": {}, "adamw": {"optim": "adamw", "learning_rate": 1e-3}}
 
 
-def dropout(body: Path, seeds: list[int]) -> None:
-    """Keep a row for each start and rate."""
-    train = sections(CACHE / "sections")[0]
+def labels(what: str, body: Path, seeds: list[int]) -> None:
+    """Keep a row for each start and variant."""
+    train = definitions(CACHE / "definitions")[0]
     rows = [json.loads(line) for line in train.open(encoding="utf-8")]
-    for name, model in (("pre-trained", body), ("from scratch", bare(body, "choices-bare"))):
-        for rate in (0.0, 0.1):
+    starts: dict[str, Path] = {"pre-trained": body}
+    if what == "dropout":
+        starts["from scratch"] = bare(body, "choices-bare")
+    for start, model in starts.items():
+        for name, options in LABELS[what].items():
             scores = []
             for seed in seeds:
                 drawn = random.Random(seed).sample(rows, 2000)
                 parts = (drawn[:1000], drawn[1000:])
                 ours, asked = (write_rows(CACHE / "choices" / f"{i}.jsonl", part) for i, part in enumerate(parts))
                 run = finetune(
-                    "choices-dropout", model, ours, num_train_epochs=6.0, seed=seed, learning_rate=1e-3, dropout=rate,
-                    per_device_train_batch_size=32,
+                    f"choices-{what}", model, ours, num_train_epochs=6.0, seed=seed, per_device_train_batch_size=32,
+                    **options,
                 )  # fmt: skip
                 scores.append(classified(run, asked)["accuracy"])
-            keep("finetune_choices", {"start": name, "dropout": rate, "examples": 1000, "accuracy": over_seeds(scores)})
+            rate = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["learning_rate"]
+            keep("finetune_choices", {"data": "definitions", "start": start, what: name, "learning_rate": rate,
+                                      "examples": 1000, "accuracy": over_seeds(scores)})  # fmt: skip
 
 
 def optimizer(steps: int) -> None:
@@ -105,12 +115,12 @@ def shape(steps: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("dropout", "optimizer", "shape"))
-    parser.add_argument("--body", type=Path, default=RUNS / "bert")
+    parser.add_argument("what", choices=(*LABELS, "optimizer", "shape"))
+    parser.add_argument("--body", type=Path, default=RUNS / "bert-definitions")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
-    if given.what == "dropout":
-        dropout(given.body, given.seeds)
+    if given.what in LABELS:
+        labels(given.what, given.body, given.seeds)
     else:
         {"optimizer": optimizer, "shape": shape}[given.what](given.steps)
