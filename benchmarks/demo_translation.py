@@ -1,17 +1,19 @@
 """Demonstration 3: span corruption on text of both languages, then translation, against the same from scratch.
 
-    python benchmarks/demo_translation.py [--language fr] [--steps 500] [--epochs 3] [--body RUN]
+    python benchmarks/demo_translation.py [--language fr] [--steps 500] [--epochs 3] [--rows N] [--body RUN]
 
 A nano encoder–decoder reads Debian's package descriptions in English and in the other language, without those of the
 test rows, and is then fine-tuned on titles and their translations; the same shape with the same tokenizer starts from
 random weights beside it. BLEU and chrF of what they write greedily for 500 titles of other packages, with bootstrap
-intervals over the titles, beside the source copied; the difference of the two by the paired bootstrap.
+intervals over the titles, beside the source copied; the difference of the two by the paired bootstrap. --rows takes so
+many training rows, drawn at random.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import time
@@ -28,9 +30,13 @@ MUON: dict[str, Any] = {"optim": "muon", "learning_rate": 0.02, "adamw_learning_
 SPANS: dict[str, Any] = {"noise_rate": 0.5, "mean_span": 8.0}
 
 
-def main(language: str, steps: int, epochs: float, body: Path | None) -> None:
+def main(language: str, steps: int, epochs: float, rows: int | None, body: Path | None) -> None:
     """Pre-train, fine-tune twice, keep a row."""
     train, test, prose = translations(CACHE / f"en-{language}", language)
+    if rows:
+        lines = random.Random(1).sample(train.read_text(encoding="utf-8").splitlines(), rows)
+        train = train.with_name(f"train-{rows}.jsonl")
+        train.write_text("\n".join(lines) + "\n", encoding="utf-8")
     start = time.perf_counter()
     body = body or pretrain(
         f"t5-{language}", inputs=(str(prose),), objective="span", tokenizer="bpe:4096", max_steps=steps,
@@ -38,7 +44,7 @@ def main(language: str, steps: int, epochs: float, body: Path | None) -> None:
     )  # fmt: skip
     runs = {
         name: finetune(
-            f"titles-{language}-{name.split()[0]}", model, train, task="seq2seq", source_column="en",
+            f"titles-{language}-{name.split()[0]}-{rows}", model, train, task="seq2seq", source_column="en",
             target_column=language, num_train_epochs=epochs, per_device_train_batch_size=64, max_length=64, seed=1,
             metric="loss", generate_examples=16, max_eval_examples=512, **MUON,
         )
@@ -84,6 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--language", default="fr")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--rows", type=int, help="so many training rows; default: all")
     parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
     options = parser.parse_args()
-    main(options.language, options.steps, options.epochs, options.body)
+    main(options.language, options.steps, options.epochs, options.rows, options.body)
