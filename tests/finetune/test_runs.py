@@ -139,6 +139,25 @@ def test_text_is_written_by_both_kinds_of_models(
     assert found["chrf"] > 60
 
 
+def test_an_encoder_decoder_goes_on_with_the_optimizer_that_trained_it(
+    table: Table, text_file: Path, tmp_path: Path
+) -> None:
+    body, data = tmp_path / "body", table(swapped(40))
+    tiny = {"tokenizer": "byte", "block_size": 32, "max_steps": 2, "eval_max_tokens": 512, "sample_tokens": 0}
+    run_training(TrainConfig(inputs=(str(text_file),), objective="span", output_dir=str(body), **tiny), [])
+    # the decoder has 32 positions, and writes no more
+    options = {"task": "seq2seq", "max_steps": 2, "generate_examples": 2, "max_new_tokens": 64, "learning_rate": None}
+    used = ("optim", "learning_rate", "adamw_learning_rate", "weight_decay")
+    pretrained = json.loads((body / "run.json").read_text(encoding="utf-8"))["config"]
+    for name, model in (("run", body), ("folder", body / "model")):
+        config = tune(str(model), data, tmp_path / name, **options)["config"]
+        assert [config[key] for key in used] == [pretrained[key] for key in used]
+    assert pretrained["optim"] == "muon"
+    own = tune(str(body), data, tmp_path / "own", **options, optim="adamw")["config"]
+    assert own["learning_rate"] == pytest.approx(5e-5 * 768 / 128)
+    assert tune(str(body), data, tmp_path / "lora", **options, lora_rank=2)["config"]["optim"] == "adamw"
+
+
 def test_only_answers_weigh_in_instructions(llama: str, table: Table, tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": f"say {i}"}, {"role": "assistant", "content": "好"}]}
