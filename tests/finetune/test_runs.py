@@ -158,6 +158,24 @@ def test_an_encoder_decoder_goes_on_with_the_optimizer_that_trained_it(
     assert tune(str(body), data, tmp_path / "lora", **options, lora_rank=2)["config"]["optim"] == "adamw"
 
 
+def test_the_last_weights_are_kept_where_asked(
+    bert: str, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, found = table(classified(60)), {}
+    for best in (True, False):
+        options = {"max_steps": 6, "eval_steps": 2, "learning_rate": 0.3, "load_best_model_at_end": best}
+        record = tune(bert, data, tmp_path / str(best), **options)
+        found[best] = (record["result"]["best_step"], record["result"]["chosen"])
+        assert found[best][1].split()[-1] in (tmp_path / str(best) / "report.html").read_text(encoding="utf-8").lower()
+    rows = [row for row in log(tmp_path / "True") if "eval_f1_macro" in row]
+    best_step = max(rows[:3], key=lambda row: (row["eval_f1_macro"], -row["eval_loss"]))["step"]
+    assert best_step != 6  # at this rate nothing gets better
+    assert found == {True: (best_step, "the best by f1_macro"), False: (6, "the last")}
+    with pytest.raises(InputError, match="no-load-best-model-at-end"):
+        tune(bert, data, tmp_path / "patient", early_stopping_patience=2, load_best_model_at_end=False)
+    assert not (tmp_path / "patient").exists()
+
+
 def test_only_answers_weigh_in_instructions(llama: str, table: Table, tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": f"say {i}"}, {"role": "assistant", "content": "好"}]}

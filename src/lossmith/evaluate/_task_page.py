@@ -61,8 +61,12 @@ def task_measured(info: dict[str, Any]) -> str:
         return "This run has not come to its end; the curves show the figures so far."
     return (
         f"Measured on {number(outcome['examples'])} validation rows, which the model was not trained on. model/ holds "
-        f"the weights of step {number(result.get('best_step'))}, the best by {_title(str(result.get('metric')))}."
+        f"the weights of step {number(result.get('best_step'))}, {_chosen(result)}."
     )
+
+
+def _chosen(result: dict[str, Any]) -> str:
+    return "the last" if result.get("chosen") == "the last" else f"the best by {_title(str(result.get('metric')))}"
 
 
 def task_tables(info: dict[str, Any]) -> list[Table]:

@@ -83,6 +83,8 @@ class FinetuneConfig(RunOptions):
     """Its options as key=value, such as class_weights=balanced, label_smoothing=0.1, gamma=2."""
     metric: str | None = None
     """Figure that the best checkpoint is chosen by; default: by task (f1_macro, f1_micro, mse, entity_f1, chrf, …)."""
+    load_best_model_at_end: bool = True
+    """Save the weights with the best --metric; else those of the last step."""
     early_stopping_patience: int | None = None
     """Stop after so many evaluations without a better figure; default: never."""
     freeze: str | None = None
@@ -273,6 +275,8 @@ def _check_task(config: FinetuneConfig, task: str) -> None:
     for name in ("eval_max_tokens", "sample_prompt"):
         if getattr(config, name) is not None:
             raise InputError(f"{option(name)} belongs to lossmith train: leave it out")
+    if config.early_stopping_patience and not config.load_best_model_at_end:
+        raise InputError("--early-stopping-patience waits for a better model: leave --no-load-best-model-at-end out")
     if config.metric not in METRICS[task]:
         hint = did_you_mean(str(config.metric), METRICS[task])
         raise InputError(f"--metric must be one of {', '.join(METRICS[task])} for {task}; got {config.metric!r}.{hint}")

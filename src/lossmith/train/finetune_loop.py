@@ -78,7 +78,9 @@ class FinetuneLoop(Loop):
         self.ended = bool(patience and self.waited >= patience)
 
     def better(self, value: float, loss: float) -> bool:
-        """Tell whether a figure beats the best so far; of equal ones the smaller loss does."""
+        """Tell whether a figure beats the best so far, of equal ones the smaller loss; all do to keep the last."""
+        if not self.config.load_best_model_at_end:
+            return True
         if math.isnan(value) or self.best is None:
             return not math.isnan(value)
         before, loss_before = self.best
@@ -185,7 +187,9 @@ class FinetuneLoop(Loop):
         """Evaluate what has been saved as model/ on all validation rows; the log has these figures at its step."""
         with nullcontext(), eager(self.config.torch_compile):
             loss, self.outcome, _ = self.measure(None, Resampling())
-        return figures_row(loss, self.outcome, self.metric) | {"best_step": self.best_step, "metric": self.metric}
+        chosen = f"the best by {self.metric}" if self.config.load_best_model_at_end else "the last"
+        kept = {"best_step": self.best_step, "metric": self.metric, "chosen": chosen}
+        return figures_row(loss, self.outcome, self.metric) | kept
 
 
 def figures_row(loss: float, outcome: Outcome, first: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def print_task_summary(console: Console, result: dict[str, Any], path: Path) -> 
     console.print()
     show_outcome(console, outcome)
     console.print(
-        f"best step {result['best_step']} by {result['metric']} · validation loss {result['eval_loss']:.4f} · "
+        f"model/ is of step {result['best_step']}, {result['chosen']} · validation loss {result['eval_loss']:.4f} · "
         f"{result['seconds']:.0f} s"
     )
     print_ending(console, result["findings"], places(path, result["config"]))
