@@ -104,7 +104,8 @@ def _zeros_at_once(value: Floats) -> NDArray[np.bool_]:
     """Mark exact zeros from the first one to the end that follow upon a loss that was nowhere near zero."""
     zero = value == 0
     at = int(np.argmax(zero))
-    sudden = zero.any() and at > 0 and zero[at:].all() and value[at - 1] > 0.1 * np.nanmax(value[:at])
+    fallen = zero.any() and at > 0 and zero[at:].all() and not np.isnan(value[at - 1])
+    sudden = fallen and value[at - 1] > 0.1 * np.nanmax(value[:at])
     return zero if sudden else np.zeros_like(zero)
 
 
