@@ -198,9 +198,7 @@ curves = hnp.arrays(np.float64, st.integers(0, 80), elements=numbers)
 
 @settings(max_examples=150, deadline=None)
 @given(loss=curves, evals=curves, rate=curves, backwards=st.booleans())
-@example(
-    loss=np.array([np.nan, 0.0]), evals=np.array([]), rate=np.array([]), backwards=False
-)  # NaN, then 0
+@example(loss=np.array([np.nan, 0.0]), evals=np.array([]), rate=np.array([]), backwards=False)  # NaN, then 0
 def test_no_curve_breaks_it(loss: Floats, evals: Floats, rate: Floats, backwards: bool) -> None:
     steps = STEPS[::-1] if backwards else STEPS
     made = {
