@@ -158,9 +158,23 @@ def test_an_encoder_decoder_goes_on_with_the_optimizer_that_trained_it(
     assert tune(str(body), data, tmp_path / "lora", **options, lora_rank=2)["config"]["optim"] == "adamw"
 
 
-def test_the_last_weights_are_kept_where_asked(
-    bert: str, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+class _Told(Reporter):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize(("best", "rows"), [(True, 60), (True, 600), (False, 60)])
+def test_too_few_rows_to_choose_by_are_told(best: bool, rows: int, bert: str, table: Table, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_steps": 1, "load_best_model_at_end": best, "output_dir": str(tmp_path / "run")}
+    told = _Told()
+    run_finetuning(FinetuneConfig(model=bert, train_data=table(classified(rows)), **FAST | options), [told])
+    assert any("choose the weights" in text for text in told.texts) == (best and rows < 500)
+
+
+def test_the_last_weights_are_kept_where_asked(bert: str, table: Table, tmp_path: Path) -> None:
     data, found = table(classified(60)), {}
     for best in (True, False):
         options = {"max_steps": 6, "eval_steps": 2, "learning_rate": 0.3, "load_best_model_at_end": best}

@@ -153,7 +153,7 @@ def _tell_model(session: Session, made: Made, trained: int, whole: int, rows: in
     )
     if config.load_best_model_at_end and rows < FEW_TO_CHOOSE_BY:
         session.tell(
-            f"warning: {rows:,} validation rows choose the weights, which is little more than chance: give more "
+            f"{rows:,} validation rows choose the weights, which is little more than chance: give more "
             "(--eval-data, --validation-fraction), or keep the last weights with --no-load-best-model-at-end"
         )
 
