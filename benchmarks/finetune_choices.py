@@ -57,6 +57,8 @@ def labels(what: str, body: Path, seeds: list[int]) -> None:
     train = definitions(CACHE / "definitions")[0]
     rows = [json.loads(line) for line in train.open(encoding="utf-8")]
     starts: dict[str, Path] = {"pre-trained": body}
+    record = json.loads((body / "run.json").read_text(encoding="utf-8"))
+    told = {"steps": record["steps"], "weight_decay": record["config"]["weight_decay"]}
     if what == "dropout":
         starts["from scratch"] = bare(body, "choices-bare")
     for start, model in starts.items():
@@ -72,8 +74,10 @@ def labels(what: str, body: Path, seeds: list[int]) -> None:
                 )  # fmt: skip
                 scores.append(classified(run, asked)["accuracy"])
             rate = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["learning_rate"]
-            keep("finetune_choices", {"data": "definitions", "start": start, what: name, "learning_rate": rate,
-                                      "examples": 1000, "accuracy": over_seeds(scores)})  # fmt: skip
+            keep("finetune_choices", {
+                "data": "definitions", "start": start, "body": told, what: name, "learning_rate": rate,
+                "examples": 1000, "accuracy": over_seeds(scores),
+            })  # fmt: skip
 
 
 def optimizer(steps: int) -> None:

@@ -188,8 +188,6 @@ def _from_config(
 def _continue_from(
     folder: Path, vocab_size: int, context: int, exact: bool, architecture: str, new_tokens: int = 0
 ) -> Any:
-    import torch
-
     config = _read_config(folder)
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
@@ -204,33 +202,35 @@ def _continue_from(
     # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
     auto = auto_class(config, architecture)
     with _quiet(architecture in ("encoder", "replaced_token")):
-        try:
-            model, info = auto.from_pretrained(
-                folder, config=labelled(config, architecture), dtype=torch.float32,
-                attn_implementation=attention(config), output_loading_info=True,
-                ignore_mismatched_sizes=architecture == "replaced_token",
-            )  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
-            why = (str(error).splitlines() or [""])[0]
-            raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
-    drawn_anew(model, info, folder)
+        model, _ = with_weights(auto, folder, labelled(config, architecture), resize=architecture == "replaced_token")
     if text.vocab_size < vocab_size:  # new rows are drawn like the others were
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model
 
 
-def drawn_anew(model: Any, info: dict[str, Any], folder: Path) -> set[str]:
-    """Return the names of the parameters that the weights in a folder did not hold, from transformers' loading info.
+def with_weights(auto: Any, folder: Path, config: Any, *, resize: bool) -> tuple[Any, set[str]]:
+    """Return a model of an Auto class with the weights in a folder, and the names of parameters that these do not hold.
 
-    Errors: DataError for weights of another architecture, which hold no embeddings of this one.
+    `resize`: weights of another size are left out, not refused.
+    Errors: DataError for weights that cannot be loaded, or are of another architecture: they hold no embeddings of it.
     """
+    import torch
+
+    try:
+        model, info = auto.from_pretrained(
+            folder, config=config, dtype=torch.float32, attn_implementation=attention(config), local_files_only=True,
+            output_loading_info=True, ignore_mismatched_sizes=resize,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
     new = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
     embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
     if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
         raise DataError(
             f"the weights in {folder} are not those of a {type(model).__name__}: its embeddings are not among them"
         )
-    return new
+    return model, new
 
 
 @contextmanager

@@ -64,12 +64,14 @@ class DistillObjective:
     def adopt(self, model: Any) -> DistillObjective:
         """Return the objective with its teacher: on the student's device, evaluating, without gradients."""
         teacher = self.load().to(model.device).eval().requires_grad_(False)
-        self.check(teacher, "--teacher")
+        self._check_reachable(teacher, "--teacher")
         return replace(self, teacher=teacher)
 
     def check(self, model: Any, name: str) -> None:
-        """Raise InputError where the output head of a model cannot be reached, be it the student or the teacher."""
-        name = name if name == "--teacher" else f"--model {name}"
+        """Raise InputError where the student's output head cannot be reached."""
+        self._check_reachable(model, f"--model {name}")
+
+    def _check_reachable(self, model: Any, name: str) -> None:
         masked = isinstance(self.task, MaskedObjective)
         if rows_path(model) != "masked hidden states" if masked else not reachable(model):
             raise InputError(

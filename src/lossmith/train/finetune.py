@@ -143,13 +143,12 @@ def _loop(session: Session, made: Made, task: FineTask, rows: Rows) -> FinetuneL
 def _tell_model(session: Session, made: Made, trained: int, whole: int, rows: int) -> None:
     """Say what is trained and which weights are kept; `rows`: how many judge them."""
     config, record = session.config, session.record
-    chosen = f"the best by {config.metric}" if config.load_best_model_at_end else "the last"
     part = "all" if trained == whole else f"{trained:,} ({trained / whole:.1%})"
     new = f"; new: {', '.join(sorted({name.split('.')[0] for name in made.new}))}" if made.new else ""
     session.tell(
         f"{type(made.model).__name__}, {whole:,} parameters, {part} of them trained{new}; {record['steps']:,} steps of "
         f"{config.per_device_train_batch_size * config.gradient_accumulation_steps * session.world.size} rows, "
-        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ is {chosen}"
+        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}; model/ is {config.chosen}"
     )
     if config.load_best_model_at_end and rows < FEW_TO_CHOOSE_BY:
         session.tell(

@@ -147,6 +147,11 @@ class FinetuneConfig(RunOptions):
         )
 
     @property
+    def chosen(self) -> str:
+        """Which weights are saved."""
+        return f"the best by {self.metric}" if self.load_best_model_at_end else "the last"
+
+    @property
     def from_scratch(self) -> bool:
         """Whether the model is a preset."""
         return self.model in {**ENCODERS, **PRESETS}

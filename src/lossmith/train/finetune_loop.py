@@ -187,8 +187,7 @@ class FinetuneLoop(Loop):
         """Evaluate what has been saved as model/ on all validation rows; the log has these figures at its step."""
         with nullcontext(), eager(self.config.torch_compile):
             loss, self.outcome, _ = self.measure(None, Resampling())
-        chosen = f"the best by {self.metric}" if self.config.load_best_model_at_end else "the last"
-        kept = {"best_step": self.best_step, "metric": self.metric, "chosen": chosen}
+        kept = {"best_step": self.best_step, "metric": self.metric, "chosen": self.config.chosen}
         return figures_row(loss, self.outcome, self.metric) | kept
 
 

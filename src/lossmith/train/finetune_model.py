@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lossmith.errors import DataError, InputError, MissingPackageError
-from lossmith.models.build import attention, drawn_anew, preset_config
+from lossmith.models.build import attention, preset_config, with_weights
 from lossmith.models.dropout import drops, set_dropout
 from lossmith.models.presets import Preset
 from lossmith.train.config import settled
@@ -67,15 +67,7 @@ def load_pretrained(folder: Path, auto: str, task: str, settings: dict[str, Any]
     for key, value in settings.items():
         setattr(config, key, value)
     torch.manual_seed(seed)
-    try:
-        model, info = getattr(transformers, auto).from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention(config), local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
-        why = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{folder} cannot be loaded with transformers.{auto}: {why}") from error
-    new = drawn_anew(model, info, folder)
+    model, new = with_weights(getattr(transformers, auto), folder, config, resize=True)
     return Made(model, tuple(sorted(new)), _heads(model, new))
 
 
