@@ -17,7 +17,7 @@ from typing import Any
 
 from demo_data import CACHE, definitions
 from demo_pretraining import SEEDS, some
-from demo_runs import bare, classified, finetune, over_seeds, pretrain
+from demo_runs import Job, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 EXAMPLES, EPOCHS = 1000, 6.0
@@ -41,14 +41,10 @@ def main(seconds: float) -> None:
         kept = {key: round(x, 4) for key, x in result.items() if key.startswith("eval_") and isinstance(x, float)}
         told[name] = {"steps": steps, "seconds_of_steps": round(trained_for(body), 1), **kept}
     bodies["untrained"] = bare(bodies["masked"], "equal-untrained")
+    shared: dict[str, Any] = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "per_device_train_batch_size": 32}
     for name, body in bodies.items():
-        scores = []
-        for seed in SEEDS:
-            run = finetune(
-                f"equal-{name}-{seed}", body, some(train, EXAMPLES, seed), num_train_epochs=EPOCHS, learning_rate=1e-3,
-                seed=seed, per_device_train_batch_size=32,
-            )  # fmt: skip
-            scores.append(classified(run, test))
+        jobs = [Job(f"equal-{name}-{k}", body, some(train, EXAMPLES, k), shared | {"seed": k}) for k in SEEDS]
+        scores = side_by_side(judged, jobs, [test] * len(jobs))
         figures = {key: over_seeds([one[key] for one in scores]) for key in ("accuracy", "f1_macro")}
         keep("demo_electra", {"data": "definitions", "objective": name, "examples": EXAMPLES, "epochs": EPOCHS,
                               "figures": figures, "pretraining": told.get(name),

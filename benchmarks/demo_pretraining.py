@@ -1,6 +1,6 @@
 """Demonstration 1: masked and next-sentence pre-training on prose, then classification, against the same from scratch.
 
-    python benchmarks/demo_pretraining.py [--steps 2500] [--body RUN] [--data definitions|sections] [--yardstick]
+    python benchmarks/demo_pretraining.py [--steps 1250] [--body RUN] [--data definitions|sections] [--yardstick]
 
 A nano ModernBERT reads WordNet as a dictionary (11 MB, without the definitions of the test rows), then learns from 100,
 1,000 and all 6,000 labelled definitions which of 15 kinds of thing each defines; three seeds each draw the rows and the
@@ -15,20 +15,23 @@ import argparse
 import collections
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from demo_data import CACHE, definitions, sections, write_rows
-from demo_runs import bare, classified, finetune, over_seeds, pretrain
+from demo_runs import Job, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 SEEDS = (1, 2, 3)
-EPOCHS = {100: 20.0, 1000: 6.0, None: 4.0}
+EPOCHS = {100: 20.0, 1000: 6.0, None: 3.0}
 DATA: dict[str, Callable[[Path], tuple[Path, Path, Path]]] = {"definitions": definitions, "sections": sections}
 
 
 def main(data: str, steps: int, body: Path | None) -> None:
     """Pre-train once, fine-tune 18 times, keep a row per number of examples."""
+    start = time.perf_counter()
     train, test, prose = DATA[data](CACHE / data)
     body = body or pretrain(
         f"bert-{data}", inputs=(str(prose),), objective="sentence_pair", mask_rate=0.3, mask_unit="word",
@@ -41,17 +44,18 @@ def main(data: str, steps: int, body: Path | None) -> None:
     told |= {"steps": record["steps"], "seconds": round(record["seconds"], 1), "mask_unit": used["mask_unit"]}
     told["weight_decay"] = used["weight_decay"]
     scratch = bare(body, f"bert-{data}-bare")
+    bodies = {"pre-trained": body, "from scratch": scratch}
     for size, epochs in EPOCHS.items():
-        scores: dict[str, list[dict[str, float]]] = {"pre-trained": [], "from scratch": []}
-        for seed in SEEDS:
-            rows = some(train, size, seed)
-            for name, model in (("pre-trained", body), ("from scratch", scratch)):
-                run = finetune(
-                    f"{data}-{name.split()[0]}-{size}-{seed}", model, rows, num_train_epochs=epochs, seed=seed,
-                    learning_rate=1e-3, per_device_train_batch_size=16 if size == 100 else 32,
-                    load_best_model_at_end=False,  # of 100 rows nine would choose
-                )  # fmt: skip
-                scores[name].append(classified(run, test))
+        shared: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": 1e-3}
+        shared["per_device_train_batch_size"] = 16 if size == 100 else 32
+        shared["load_best_model_at_end"] = False  # of 100 rows nine would choose
+        jobs = [
+            Job(f"{data}-{name.split()[0]}-{size}-{seed}", model, some(train, size, seed), shared | {"seed": seed})
+            for name, model in bodies.items()
+            for seed in SEEDS
+        ]
+        found = side_by_side(judged, jobs, [test] * len(jobs))
+        scores = {name: found[i * len(SEEDS) : (i + 1) * len(SEEDS)] for i, name in enumerate(bodies)}
         figures = {
             name: {figure: over_seeds([one[figure] for one in each]) for figure in ("accuracy", "f1_macro")}
             for name, each in scores.items()
@@ -60,7 +64,7 @@ def main(data: str, steps: int, body: Path | None) -> None:
         keep("demo_pretraining", {
             "data": data, "examples": size or sum(1 for _ in train.open()), "epochs": epochs, "figures": figures,
             "gain_in_accuracy": over_seeds(gains), "majority_accuracy": scores["pre-trained"][0]["majority_accuracy"],
-            "test_rows": 2000, "pretraining": told,
+            "test_rows": 2000, "pretraining": told, "seconds_since_start": round(time.perf_counter() - start, 1),
         })  # fmt: skip
 
 
@@ -99,7 +103,7 @@ def some(train: Path, size: int | None, seed: int) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1250)
     parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
     parser.add_argument("--data", choices=tuple(DATA), default="definitions")
     parser.add_argument("--yardstick", action="store_true", help="the logistic regression alone")

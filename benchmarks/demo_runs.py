@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -40,6 +42,16 @@ class Table:
     pooling: str = "mean"
 
 
+@dataclass
+class Job:
+    """A fine-tuning: name of the run, model to start from, rows and options."""
+
+    name: str
+    model: Path
+    rows: Path
+    options: dict[str, Any]
+
+
 def pretrain(name: str, **options: Any) -> Path:
     """Run `lossmith train` with these options into runs/NAME, anew; return the run folder."""
     folder = RUNS / name
@@ -53,6 +65,23 @@ def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     config = FinetuneConfig(model=str(model), train_data=str(rows), output_dir=str(folder), **options)
     return run_finetuning(config, [])
+
+
+def side_by_side(call: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
+    """Return call(*row) of each row of the columns, in order: two at a time, a process and a core each."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawned, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(call, *columns))
+
+
+def finetuned(job: Job) -> Path:
+    """Run a job; return the run folder."""
+    return finetune(job.name, job.model, job.rows, **job.options)
+
+
+def judged(job: Job, test: Path) -> dict[str, float]:
+    """Run a job of classification and return its figures on test rows."""
+    return classified(finetuned(job), test)
 
 
 def bare(body: Path, name: str, kind: str = "AutoModel", seed: int = 0) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, translations
-from demo_runs import bare, finetune, pretrain
+from demo_runs import Job, bare, finetuned, pretrain, side_by_side
 from rows import keep
 
 # As in the nano preset's own training (finetune_choices.jsonl: adamw beside it).
@@ -42,18 +42,19 @@ def main(language: str, steps: int, epochs: float, rows: int | None, body: Path 
         f"t5-{language}", inputs=(str(prose),), objective="span", tokenizer="bpe:4096", max_steps=steps,
         per_device_train_batch_size=16, eval_max_tokens=8192, sample_tokens=0, eval_steps=steps // 2, **SPANS,
     )  # fmt: skip
-    runs = {
-        name: finetune(
-            f"titles-{language}-{name.split()[0]}-{rows}", model, train, task="seq2seq", source_column="en",
-            target_column=language, num_train_epochs=epochs, per_device_train_batch_size=64, max_length=64, seed=1,
-            metric="loss", generate_examples=16, max_eval_examples=512, **MUON,
-        )
-        for name, model in (
-            ("from scratch", bare(body, f"titles-{language}-bare", "AutoModelForSeq2SeqLM")),
-            ("pre-trained", body),
-        )
-    }  # fmt: skip
-    found = {name: judged(run, test, language, runs["from scratch"]) for name, run in runs.items()}
+    models = {"from scratch": bare(body, f"titles-{language}-bare", "AutoModelForSeq2SeqLM"), "pre-trained": body}
+    shared = MUON | {"task": "seq2seq", "source_column": "en", "target_column": language, "num_train_epochs": epochs}
+    shared |= {
+        "per_device_train_batch_size": 64,
+        "max_length": 64,
+        "seed": 1,
+        "metric": "loss",
+        "max_eval_examples": 512,
+    }
+    shared |= {"generate_examples": 16, "max_eval_examples": 512}
+    jobs = [Job(f"titles-{language}-{name.split()[0]}-{rows}", model, train, shared) for name, model in models.items()]
+    runs = dict(zip(models, side_by_side(finetuned, jobs), strict=True))
+    found = {name: told(run, test, language, runs["from scratch"]) for name, run in runs.items()}
     record = json.loads((body / "run.json").read_text(encoding="utf-8"))
     trained = {"steps": record["steps"], "eval_loss": round(record["result"]["eval_loss"], 4), **SPANS}
     trained["seconds"] = round(record["seconds"], 1)
@@ -68,18 +69,18 @@ def main(language: str, steps: int, epochs: float, rows: int | None, body: Path 
     })  # fmt: skip
 
 
-def judged(run: Path, test: Path, language: str, other: Path) -> dict[str, Any]:
+def told(run: Path, test: Path, language: str, other: Path) -> dict[str, Any]:
     """Return what `lossmith eval` says of a run, alone and against another: {name: [figure, low, high]}."""
     command = [sys.executable, "-m", "lossmith", "eval", str(run), str(test), "--task", "generation", "--json"]
     command += ["--source-column", "en", "--label-column", language, "--max-new-tokens", "48", "--compare", str(other)]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     return {
-        "figures": {f["name"]: [round(f[key], 2) for key in ("value", "low", "high")] for f in told["figures"]},
+        "figures": {f["name"]: [round(f[key], 2) for key in ("value", "low", "high")] for f in said["figures"]},
         "differences": {
-            d["name"]: [round(d[key], 2) for key in ("difference", "low", "high")] for d in told["differences"]
+            d["name"]: [round(d[key], 2) for key in ("difference", "low", "high")] for d in said["differences"]
         },
-        "baselines": told["baselines"],
+        "baselines": said["baselines"],
         "loss": round(record["result"]["eval_loss"], 4),
         "seconds": round(record["seconds"], 1),
     }

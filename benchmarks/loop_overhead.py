@@ -22,8 +22,8 @@ from rows import keep, median
 from lossmith.data import Blocks, open_store
 from lossmith.models import build_model
 from lossmith.models.estimate import gemm_rate
-from lossmith.models.precision import fast_bf16
 from lossmith.objectives import CausalObjective
+from lossmith.precision import fast_bf16
 from lossmith.train.config import TrainConfig, resolve, settled
 from lossmith.train.distributed import World
 from lossmith.train.folder import RunFolder

@@ -18,9 +18,10 @@ SOURCE = Path(lossmith.__file__).parent
 ROOMS = {
     "errors": set(),
     "total": {"errors"},
-    "losses": {"total", "errors"},
+    "precision": set(),
+    "losses": {"precision", "total", "errors"},
     "testing": {"objectives", "losses", "models", "runs", "total", "errors"},  # imported by nobody: in no other row
-    "models": {"total", "errors"},
+    "models": {"precision", "total", "errors"},
     "objectives": {"losses", "models", "total", "errors"},
     "data": {"errors"},
     "plugins": set(),
@@ -28,7 +29,10 @@ ROOMS = {
     "pictures": {"runs", "errors"},
     "diagnosis": {"pictures", "runs", "plugins", "errors"},
     "evaluate": {"diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
-    "train": {"evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total", "errors"},
+    "train": {
+        *("evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "precision", "total"),
+        "errors",
+    },
     "integrations": {"diagnosis", "losses", "models", "runs", "total", "errors"},
     "cli": {
         *("train", "evaluate", "diagnosis", "pictures", "objectives", "losses", "models", "data", "runs", "total"),

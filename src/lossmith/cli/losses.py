@@ -157,7 +157,7 @@ def _bfloat16(like: Any) -> str:
     from lossmith.losses.linear_cross_entropy._stream import product_dtype
 
     native = product_dtype(like) == like.dtype
-    return "native products, float32 statistics" if native else "widened to float32: this CPU only emulates it"
+    return "native products, float32 statistics" if native else "widened to float32, which this CPU multiplies faster"
 
 
 def _numbers(picture: Picture) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from lossmith.models.precision import fast_bf16
 from lossmith.models.presets import Preset, presets_for
+from lossmith.precision import fast_bf16
 
 ASSUMPTIONS = (
     "memory: weights, gradients and two AdamW moments in float32 (16 bytes a parameter), 4-byte activations of one "

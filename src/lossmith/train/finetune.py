@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lossmith.models.precision import fast_bf16
 from lossmith.objectives import adopted
+from lossmith.precision import fast_bf16
 from lossmith.train.config import settled
 from lossmith.train.distributed import agreed
 from lossmith.train.finetune_config import FinetuneConfig, resolve_finetune

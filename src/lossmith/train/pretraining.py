@@ -10,9 +10,9 @@ from lossmith.data import TokenStore, open_store
 from lossmith.errors import DataError
 from lossmith.evaluate import baselines
 from lossmith.evaluate.sampling import encode_context
-from lossmith.models.precision import fast_bf16
 from lossmith.models.seq2seq import bodies
 from lossmith.objectives import adopted, own_tensors
+from lossmith.precision import fast_bf16
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import agreed
 from lossmith.train.ending import example_of

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding  # a gather of rows in one pass, which indexing is not
 
+from lossmith.precision import fast_on_cpu
+
 BLOCK_BYTES = 60_000_000  # of wide logits: 468 rows of 32,000 entries, of which bfloat16 holds half
 BLOCK_ROWS = 256  # at least, however long a row: fewer, and adding to the head's gradient costs more than its product
 PIECE_BYTES = 2 * 2**20  # wide logits of one piece: stays in the second-level cache
 TILE_BYTES = 8 * 2**20  # of the head's gradient, made and added to the accumulator at once
+WIDENED_BYTES = 2 * 2**20  # of a head that is widened tile by tile: whole, it would need more than all the rest
 FILTER_ROWS = 128  # that share a choice of columns: fewer rows agree on fewer columns, but gather them more often
 FILTERED_SHARE = 0.6  # of the columns: with more of them left, gathering costs what leaving out saves
 
@@ -41,12 +44,10 @@ def block_rows(width: int, itemsize: int, max_memory: int | None) -> int:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype in which this device multiplies fast: half precision that a CPU only emulates is widened."""
+    """Return the dtype in which this device multiplies fast: half precision that slows a CPU down is widened."""
     if x.device.type != "cpu" or x.dtype not in (torch.bfloat16, torch.float16):
         return x.dtype
-    kind = "bf16" if x.dtype == torch.bfloat16 else "fp16"
-    native = getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", lambda: False)()
-    return x.dtype if native else torch.float32
+    return x.dtype if fast_on_cpu(x.dtype) else torch.float32
 
 
 @dataclass
@@ -76,13 +77,15 @@ class Stream:
     _buffer: Tensor | None = field(init=False, default=None)
     _wide: Tensor | None = field(init=False, default=None)
     _largest: Tensor | None = field(init=False, default=None)
+    _tile: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        narrow = product_dtype(self.hidden)
-        self.hidden, self.head = self.hidden.to(narrow), self.head.to(narrow)
+        self.narrow = narrow = product_dtype(self.hidden)
         self.wide = torch.promote_types(narrow, torch.float32)
         self.bias = None if self.bias is None else self.bias.to(self.wide)
-        like, width = self.head.new_empty, len(self.head)
+        like, (width, depth) = self.head.new_empty, self.head.shape
+        if self.head.dtype != narrow:
+            self._tile = like(min(width, max(1, WIDENED_BYTES // (depth * narrow.itemsize))), depth, dtype=narrow)
         if self.want[0]:
             self.grad_hidden = torch.zeros_like(self.hidden) if self.rows is not None else torch.empty_like(self.hidden)
         if self.want[1]:
@@ -120,9 +123,20 @@ class Stream:
     def product(self, span: slice) -> tuple[Tensor, Tensor]:
         """Return the counted rows [r, D] of a block and their product with the head [r, V], in this walk's buffer."""
         if self._buffer is None:
-            self._buffer = self.head.new_empty(self.block, len(self.head))
-        x = self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]
-        return x, torch.mm(x, self.head.T, out=self._buffer[: len(x)])
+            self._buffer = self.head.new_empty(self.block, len(self.head), dtype=self.narrow)
+        x = (self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]).to(self.narrow)
+        z = self._buffer[: len(x)]
+        for columns, head in self._heads():
+            torch.mm(x, head.T, out=z[:, columns])
+        return x, z
+
+    def _heads(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the head in the dtype of the products with its columns: whole, or widened tile by tile."""
+        if self._tile is None:
+            yield slice(0, len(self.head)), self.head
+            return
+        for columns in spans(0, len(self.head), len(self._tile)):
+            yield columns, self._tile[: columns.stop - columns.start].copy_(self.head[columns])
 
     def widen(self, z: Tensor, x: Tensor, where: slice) -> tuple[Tensor, Tensor | None]:
         """Return the wide logits of some rows of a product (z itself where that is wide) and the cap's derivative."""
@@ -164,7 +178,7 @@ class Stream:
     def _multiply_back(self, span: slice, x: Tensor, gradient: Tensor) -> None:
         if self.grad_hidden is not None:
             target = span if self.rows is None else self.rows[span]
-            self.grad_hidden[target] = self._times_head(gradient)
+            self.grad_hidden[target] = self._times_head(gradient).to(self.grad_hidden.dtype)
         if self.grad_head is None:
             return
         if gradient.dtype == self.wide:
@@ -184,15 +198,23 @@ class Stream:
 
     def _times_head(self, gradient: Tensor) -> Tensor:
         if self._largest is None:
-            return torch.mm(gradient, self.head)
+            return self._times_all(gradient)
         groups = zip(self._largest, spans(0, len(gradient), FILTER_ROWS), strict=False)
         return torch.cat([self._filtered(gradient[rows], largest) for largest, rows in groups])
 
     def _filtered(self, gradient: Tensor, largest: Tensor) -> Tensor:
         columns = (largest >= self.filter_below).nonzero()[:, 0]
         if len(columns) > FILTERED_SHARE * len(self.head):
+            return self._times_all(gradient)
+        return torch.mm(gradient.index_select(1, columns), self.head.index_select(0, columns).to(self.narrow))
+
+    def _times_all(self, gradient: Tensor) -> Tensor:
+        if self._tile is None:
             return torch.mm(gradient, self.head)
-        return torch.mm(gradient.index_select(1, columns), self.head.index_select(0, columns))
+        out = gradient.new_zeros(len(gradient), self.head.shape[1])
+        for columns, head in self._heads():
+            out.addmm_(gradient[:, columns], head)
+        return out
 
 
 def spans(start: int, stop: int, step: int) -> Iterator[slice]:
