@@ -28,6 +28,7 @@ NOUNS = (
 )
 """WordNet's lexicographer files of nouns, in the order of their numbers."""
 
+SENTENCE = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？：；])\s*")
 HOW_IT_IS_BUILT = ("role", "implemented-in", "interface", "uitoolkit", "x11", "scope", "suite", "made-of", "devel")
 
 
@@ -166,21 +167,24 @@ def tagged(rows: Path, *, least: int = 3, most: int = 400) -> tuple[list[str], l
     return chosen, [tags[text] for text in chosen]
 
 
-def translations(folder: Path, language: str = "fr", *, test: int = 500, seed: int = 0) -> tuple[Path, Path, Path]:
-    """Write train.jsonl and test.jsonl (en, LANGUAGE) and prose.txt; return the three paths.
+def translations(
+    folder: Path, language: str = "fr", *, test: int = 500, seed: int = 0
+) -> tuple[Path, Path, Path, Path]:
+    """Write train.jsonl and test.jsonl (en, LANGUAGE), prose.txt and pairs.jsonl; return the four paths.
 
     Rows: the titles of packages and their translations, and for zh_CN, of which there are few, the messages of the
     programs that are installed here. Those that begin alike ("… - documentation", "… (debug symbols)") stand on one
-    side. The prose is every description in both languages whose title is in no test row, and the training rows.
+    side. The prose is every description in both languages whose title is in no test row, and the training rows. The
+    pairs are its sentences below the titles, a document each: an English one and, on the next line, its translation.
     """
     english = {s["Description-md5"]: s["Description-en"] for s in stanzas(read_list("i18n_Translation-en"))}
     listed = stanzas(read_list(f"i18n_Translation-{language.replace('_', '%5f')}"))
     other = {s["Description-md5"]: s.get(f"Description-{language}", "") for s in listed}
     whole = [(english[key], text) for key, text in other.items() if key in english and "<trans" not in text]
     titles = {a.split("\n")[0].strip(): b.split("\n")[0].strip() for a, b in whole}
-    pairs = titles | (messages(language) if language == "zh_CN" else {})
+    labelled = titles | (messages(language) if language == "zh_CN" else {})
     groups: dict[str, list[str]] = {}
-    for source, target in pairs.items():
+    for source, target in labelled.items():
         if source and target and source != target:
             groups.setdefault(re.split(r" ?[-–(:,]", source)[0].lower(), []).append(source)
     heads = sorted(groups)
@@ -189,14 +193,41 @@ def translations(folder: Path, language: str = "fr", *, test: int = 500, seed: i
     for head in heads:
         if len(held) < test and len(groups[head]) <= 3:  # "library", "documentation": not as many alike in the test
             held |= set(groups[head])
-    rows = [{"en": source, language: pairs[source]} for head in heads for source in groups[head]]
+    rows = [{"en": source, language: labelled[source]} for head in heads for source in groups[head]]
     train, tested = ([row for row in rows if (row["en"] in held) is side] for side in (False, True))
     folder.mkdir(parents=True, exist_ok=True)
     prose = folder / "prose.txt"
     kept = [plain(text) for pair in whole if pair[0].split("\n")[0].strip() not in held for text in pair]
     kept += [text for row in train if language == "zh_CN" for text in row.values()]
     prose.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
-    return write_rows(folder / "train.jsonl", train), write_rows(folder / "test.jsonl", tested), prose
+    pairs = sentences([pair for pair in whole if pair[0].split("\n")[0].strip() not in held])
+    tables = (("train", train), ("test", tested), ("pairs", ({"text": "\n".join(pair)} for pair in pairs)))
+    made = [write_rows(folder / f"{name}.jsonl", table) for name, table in tables]
+    return made[0], made[1], prose, made[2]
+
+
+def sentences(descriptions: Iterable[tuple[str, str]], longest: int = 240) -> list[tuple[str, str]]:
+    """Return the sentences below the titles with their translations, each once, in an order drawn by chance.
+
+    Where the two sides of a paragraph have as many sentences, these belong together; otherwise the paragraph is one. A
+    description whose sides have different numbers of paragraphs is left out, as is what is too long or untranslated.
+    """
+    found: dict[tuple[str, str], None] = {}
+    for both in descriptions:
+        one, other = (paragraphs(side) for side in both)
+        for here, there in zip(one, other, strict=True) if len(one) == len(other) else ():
+            cut = [[part for part in SENTENCE.split(side) if part] for side in (here, there)]
+            pairs = zip(*cut, strict=True) if len(cut[0]) == len(cut[1]) else [(here, there)]
+            found |= {(a, b): None for a, b in pairs if a != b and len(a) + len(b) <= 2 * longest}
+    listed = list(found)
+    random.Random(0).shuffle(listed)
+    return listed
+
+
+def paragraphs(description: str) -> list[str]:
+    """Return the paragraphs below a description's title, a line each."""
+    body = re.split(r"\n\s*\.\s*(?:\n|$)", description.partition("\n")[2])
+    return [" ".join(part.split()) for part in body if part.strip()]
 
 
 def messages(language: str) -> dict[str, str]:

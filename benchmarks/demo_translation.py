@@ -1,10 +1,12 @@
 """Demonstration 3: span corruption on text of both languages, then translation, against the same from scratch.
 
-    python benchmarks/demo_translation.py [--language fr] [--steps 500] [--epochs 3] [--rows N] [--body RUN]
+    python benchmarks/demo_translation.py [--language fr] [--text pairs|prose] [--steps 500] [--epochs 3] [--rows N]
+                                          [--body RUN]
 
 A nano encoder–decoder reads Debian's package descriptions in English and in the other language, without those of the
-test rows, and is then fine-tuned on titles and their translations; the same shape with the same tokenizer starts from
-random weights beside it. BLEU and chrF of what they write greedily for 500 titles of other packages, with bootstrap
+test rows: sentence by sentence, each beside its translation (--text pairs), or each language for itself (--text prose).
+Then it is fine-tuned on titles and their translations; the same shape with the same tokenizer starts from random
+weights beside it. BLEU and chrF of what they write greedily for 500 titles of other packages, with bootstrap
 intervals over the titles, beside the source copied; the difference of the two by the paired bootstrap. --rows takes so
 many training rows, drawn at random.
 """
@@ -28,29 +30,25 @@ from rows import keep
 MUON: dict[str, Any] = {"optim": "muon", "learning_rate": 0.02, "adamw_learning_rate": 0.007, "weight_decay": 0.0}
 # Half of the text in spans of 8: T5's 15 % in spans of 3 ask for 19 of 127 tokens.
 SPANS: dict[str, Any] = {"noise_rate": 0.5, "mean_span": 8.0}
+TEXTS = ("prose", "pairs")
 
 
-def main(language: str, steps: int, epochs: float, rows: int | None, body: Path | None) -> None:
+def main(language: str, text: str, steps: int, epochs: float, rows: int | None, body: Path | None) -> None:
     """Pre-train, fine-tune twice, keep a row."""
-    train, test, prose = translations(CACHE / f"en-{language}", language)
+    train, test, *texts = translations(CACHE / f"en-{language}", language)
+    read = texts[TEXTS.index(text)]
     if rows:
         lines = random.Random(1).sample(train.read_text(encoding="utf-8").splitlines(), rows)
         train = train.with_name(f"train-{rows}.jsonl")
         train.write_text("\n".join(lines) + "\n", encoding="utf-8")
     start = time.perf_counter()
     body = body or pretrain(
-        f"t5-{language}", inputs=(str(prose),), objective="span", tokenizer="bpe:4096", max_steps=steps,
+        f"t5-{language}-{text}", inputs=(str(read),), objective="span", tokenizer="bpe:4096", max_steps=steps,
         per_device_train_batch_size=16, eval_max_tokens=8192, sample_tokens=0, eval_steps=steps // 2, **SPANS,
     )  # fmt: skip
     models = {"from scratch": bare(body, f"titles-{language}-bare", "AutoModelForSeq2SeqLM"), "pre-trained": body}
     shared = MUON | {"task": "seq2seq", "source_column": "en", "target_column": language, "num_train_epochs": epochs}
-    shared |= {
-        "per_device_train_batch_size": 64,
-        "max_length": 64,
-        "seed": 1,
-        "metric": "loss",
-        "max_eval_examples": 512,
-    }
+    shared |= {"per_device_train_batch_size": 64, "max_length": 64, "seed": 1, "metric": "loss"}
     shared |= {"generate_examples": 16, "max_eval_examples": 512}
     jobs = [Job(f"titles-{language}-{name.split()[0]}-{rows}", model, train, shared) for name, model in models.items()]
     runs = dict(zip(models, side_by_side(finetuned, jobs), strict=True))
@@ -59,8 +57,9 @@ def main(language: str, steps: int, epochs: float, rows: int | None, body: Path 
     trained = {"steps": record["steps"], "eval_loss": round(record["result"]["eval_loss"], 4), **SPANS}
     trained["seconds"] = round(record["seconds"], 1)
     keep("demo_translation", {
-        "language": language, "train_rows": sum(1 for _ in train.open()), "test_rows": sum(1 for _ in test.open()),
-        "epochs": epochs, "figures": {name: each["figures"] for name, each in found.items()},
+        "language": language, "text": text, "epochs": epochs,
+        "train_rows": sum(1 for _ in train.open()), "test_rows": sum(1 for _ in test.open()),
+        "figures": {name: each["figures"] for name, each in found.items()},
         "baseline": found["from scratch"]["baselines"],
         "pre-trained minus from scratch": found["pre-trained"]["differences"],
         "validation_loss": {name: each["loss"] for name, each in found.items()},
@@ -89,9 +88,10 @@ def told(run: Path, test: Path, language: str, other: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--language", default="fr")
+    parser.add_argument("--text", choices=TEXTS, default="pairs", help="what is read before: texts, or sentence pairs")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--rows", type=int, help="so many training rows; default: all")
     parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
     options = parser.parse_args()
-    main(options.language, options.steps, options.epochs, options.rows, options.body)
+    main(options.language, options.text, options.steps, options.epochs, options.rows, options.body)

@@ -27,6 +27,7 @@ from lossmith import cli
 from lossmith.cli.loss_picture import Picture, braille, in_terminal, trace
 from lossmith.cli.losses import details
 from lossmith.losses import LOSSES
+from lossmith.precision import fast_on_cpu
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs/schemas/losses.json").read_text(encoding="utf-8"))
@@ -140,7 +141,7 @@ def test_what_would_run_here(capsys: pytest.CaptureFixture[str]) -> None:
 
     linear = here("linear_cross_entropy")
     assert (linear["implementation"], linear["why"], linear["device"]) == ("chunked", "no CUDA device", "CPU")
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    native = fast_on_cpu(torch.bfloat16)
     assert linear["bfloat16"].startswith("native products" if native else "widened to float32")
     assert here("info_nce")["implementation"] == "chunked"
     assert here("mse") == {

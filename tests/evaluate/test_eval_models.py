@@ -148,6 +148,16 @@ def test_bad_tables_and_models(classifier: Path, tmp_path: Path) -> None:
     fails(r"--per-device-eval-batch-size must be 1", options=replace(Options(), per_device_eval_batch_size=0))
 
 
+def test_weights_of_another_model_are_refused_and_a_pooler_is_not_missed(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "model", "BertForMaskedLM")  # saved without a pooler
+    assert embeddings(open_encoder(folder, "AutoModel"), TEXTS[:1], 1).shape == (1, 16)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["BertForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(DataError, match=r"not those of a BertForSequenceClassification: 4 of its .*random numbers"):
+        open_encoder(folder, "AutoModelForSequenceClassification")
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bert(tmp_path_factory.mktemp("encoder"), "BertModel")

@@ -123,6 +123,26 @@ def test_autocast_multiplies_in_bfloat16_and_accumulates_wide() -> None:
     assert not torch.equal(head, head.bfloat16().float()), "the head's gradient was rounded to bfloat16"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("filter_below", [0.0, 1e-9])
+@pytest.mark.parametrize("native", [True, False])
+def test_half_precision_is_multiplied_as_it_is_or_widened_tile_by_tile(
+    monkeypatch: pytest.MonkeyPatch, native: bool, filter_below: float, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(_stream, "fast_on_cpu", lambda dtype: native)  # both ways, whatever this machine has
+    monkeypatch.setattr(_stream, "WIDENED_BYTES", 7 * 6 * 4)  # 7 of 50 rows of the head, the last tile shorter
+    inputs = example(dtype, vocabulary=50)
+    inputs["targets"][::5] = -100
+    exact = {k: x.detach().double().requires_grad_() if k != "targets" else x for k, x in inputs.items()}
+    ours, plain = linear_cross_entropy(**inputs, filter_below=filter_below), reference(**exact)
+    loss, wanted = float(ours.value.detach()), float(plain.value.detach())
+    assert loss == pytest.approx(wanted, rel=1e-2 if native else 1e-6)
+    rounding = torch.finfo(dtype).eps
+    for a, b in zip(gradients(ours.value, inputs), gradients(plain.value, exact), strict=True):
+        assert a.dtype == dtype
+        assert float((a.double() - b).norm() / b.norm()) < (4 if native else 1) * rounding
+
+
 def test_bfloat16_loss_is_within_1e_5_of_the_exact_one() -> None:
     torch.manual_seed(0)
     hidden, head = torch.randn(512, 64).bfloat16(), (torch.randn(2000, 64) / 8).bfloat16()

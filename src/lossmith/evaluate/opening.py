@@ -50,19 +50,23 @@ def load(folder: Path, kind: str) -> Any:
     """Load a model of one of transformers' Auto classes, in evaluation mode, on the GPU where there is one.
 
     On a CPU in float32, on a GPU in the dtype it was saved in.
-    Errors: DataError for a folder that transformers cannot load.
+    Errors: DataError for a folder that transformers cannot load, or whose weights are not those of the model: what they
+        leave out would be random numbers. Without a pooler an encoder can do.
     """
     import torch
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    from lossmith.models.build import loaded, quiet
+
     cuda = torch.cuda.is_available()
-    try:
-        auto = getattr(transformers, kind)
-        model = auto.from_pretrained(folder, dtype="auto" if cuda else torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        why = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{folder} cannot be loaded with transformers.{kind}: {why}") from error
+    with quiet():
+        model, absent = loaded(getattr(transformers, kind), folder, dtype="auto" if cuda else torch.float32)
+    absent = {name for name in absent if not (kind == "AutoModel" and "pooler" in name)}
+    if absent:
+        raise DataError(
+            f"the weights in {folder} are not those of a {type(model).__name__}: {len(absent)} of its parameters, "
+            f"{min(absent)} among them, are not there and would be random numbers"
+        )
     return model.to("cuda" if cuda else "cpu").eval()
 
 

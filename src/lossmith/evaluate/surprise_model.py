@@ -8,6 +8,7 @@ from typing import Any
 
 from lossmith.data import Tokenizer
 from lossmith.errors import InputError
+from lossmith.evaluate.opening import load
 from lossmith.evaluate.sampling import max_positions
 from lossmith.models.folder import find_model
 
@@ -62,10 +63,6 @@ def open_scorer(model: Any, tokenizer: Any = None) -> Scorer:
 def _from_folder(path: Path) -> Scorer:
     import json
 
-    from transformers.models.auto import modeling_auto
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     folder = find_model(path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architectures = config.get("architectures") or []
@@ -80,8 +77,8 @@ def _from_folder(path: Path) -> Scorer:
             "itself: take a causal or a masked model"
         )
     masked = any(_is_masked(name) for name in architectures)
-    family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM
-    return Scorer(family.from_pretrained(folder).eval(), Tokenizer.load(folder), masked, path.absolute().name)
+    model = load(folder, "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM")
+    return Scorer(model, Tokenizer.load(folder), masked, path.absolute().name)
 
 
 def _is_masked(architecture: str) -> bool:

@@ -201,7 +201,7 @@ def _continue_from(
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
     # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
     auto = auto_class(config, architecture)
-    with _quiet(architecture in ("encoder", "replaced_token")):
+    with quiet(architecture in ("encoder", "replaced_token")):
         model, _ = with_weights(auto, folder, labelled(config, architecture), resize=architecture == "replaced_token")
     if text.vocab_size < vocab_size:  # new rows are drawn like the others were
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
@@ -216,15 +216,10 @@ def with_weights(auto: Any, folder: Path, config: Any, *, resize: bool) -> tuple
     """
     import torch
 
-    try:
-        model, info = auto.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention(config), local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=resize,
-        )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
-        why = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
-    new = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    model, new = loaded(
+        auto, folder, config=config, dtype=torch.float32, attn_implementation=attention(config),
+        ignore_mismatched_sizes=resize,
+    )  # fmt: skip
     embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
     if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
         raise DataError(
@@ -233,8 +228,22 @@ def with_weights(auto: Any, folder: Path, config: Any, *, resize: bool) -> tuple
     return model, new
 
 
+def loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str]]:
+    """Return what an Auto class loads from a folder, and the names of parameters that its weights do not hold.
+
+    Errors: DataError for a folder that transformers cannot load.
+    """
+    try:
+        model, info = auto.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
+    return model, {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+
+
 @contextmanager
-def _quiet(wanted: bool) -> Iterator[None]:
+def quiet(wanted: bool = True) -> Iterator[None]:
+    """Let transformers say nothing of weights that are left out or new."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
