@@ -2,8 +2,8 @@
 
     python benchmarks/demo_simcse.py [--body RUN] [--steps 200] [--seeds 1 2 3] [--try]
 
-The body is that of benchmarks/demo_pretraining.py (masked and next-sentence pre-training on Debian's package
-descriptions, without those of the test rows); `lossmith train --objective contrastive` goes on from it, on the
+The body is that of benchmarks/demo_pretraining.py --data sections (masked and next-sentence pre-training on Debian's
+package descriptions, without those of the test rows); `lossmith train --objective contrastive` goes on from it, on the
 sentences of the same prose: two dropouts of one sentence are a pair, nobody says which sentences belong together.
 
 Encoders: untrained (the body's shape, random weights), token average (mean of the body's token embeddings), pre-trained
@@ -20,14 +20,14 @@ import argparse
 import math
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from demo_data import CACHE, sections, tagged
 from demo_data_similarity import fetch, lee
-from demo_runs import RUNS, bare, over_seeds, pretrain
+from demo_runs import RUNS, bare, over_seeds, pretrain, side_by_side
 from rows import keep
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from transformers.utils import logging
@@ -75,22 +75,30 @@ def spearman(vectors: Vectors, people: np.ndarray) -> float:
     return float(spearmanr((vectors @ vectors.T)[upper], people[upper]).statistic)
 
 
+def one_seed(
+    seed: int, args: argparse.Namespace, judged: dict[str, Judged], prose: Path
+) -> dict[str, dict[str, float]]:
+    """Train with a seed and measure the four encoders: {encoder: {task: Spearman}}."""
+    logging.set_verbosity_error()  # the head that an encoder leaves behind is meant
+    model = args.body / "model"
+    simcse = pretrain(
+        f"simcse-{seed}", inputs=(str(prose),), objective="contrastive", sentence_split="sentence", seed=seed,
+        model=str(args.body), per_device_train_batch_size=args.batch, max_steps=args.steps, optim="adamw",
+        learning_rate=args.learning_rate, dropout=args.dropout, temperature=args.temperature, save_steps=10**6,
+        eval_steps=args.steps, validation_fraction=0.01, sample_tokens=0, block_size=128,
+    )  # fmt: skip
+    folders = {"untrained": bare(args.body, f"simcse-bare-{seed}", seed=seed), "pre-trained": model}
+    found = {
+        name: {task: spearman(encoded(folder, texts), y) for task, (texts, y) in judged.items()}
+        for name, folder in (folders | {"simcse": simcse / "model"}).items()
+    }
+    return found | {"token_average": {t: spearman(token_average(model, x), y) for t, (x, y) in judged.items()}}
+
+
 def measured(args: argparse.Namespace, judged: dict[str, Judged], prose: Path) -> dict[str, Any]:
     """Train and measure every seed."""
-    found: dict[str, list[dict[str, float]]] = {"untrained": [], "token_average": [], "pre-trained": [], "simcse": []}
-    model = args.body / "model"
-    for seed in args.seeds:
-        simcse = pretrain(
-            f"simcse-{seed}", inputs=(str(prose),), objective="contrastive", sentence_split="sentence", seed=seed,
-            model=str(args.body), per_device_train_batch_size=args.batch, max_steps=args.steps, optim="adamw",
-            learning_rate=args.learning_rate, dropout=args.dropout, temperature=args.temperature, save_steps=10**6,
-            eval_steps=args.steps, validation_fraction=0.01, sample_tokens=0, block_size=128,
-        )  # fmt: skip
-        folders = {"untrained": bare(args.body, "simcse-bare", seed=seed), "pre-trained": model}
-        for name, folder in (folders | {"simcse": simcse / "model"}).items():
-            found[name].append({task: spearman(encoded(folder, texts), y) for task, (texts, y) in judged.items()})
-        found["token_average"].append({t: spearman(token_average(model, x), y) for t, (x, y) in judged.items()})
-        print(f"seed {seed}", {name: rows[-1] for name, rows in found.items()}, flush=True)
+    each = side_by_side(partial(one_seed, args=args, judged=judged, prose=prose), args.seeds)
+    found = {name: [one[name] for one in each] for name in ("untrained", "token_average", "pre-trained", "simcse")}
     reference = {task: round(spearman(tf_idf(texts), y), 4) for task, (texts, y) in judged.items()}
     out: dict[str, Any] = {
         name: {task: over_seeds([row[task] for row in rows]) for task in judged} for name, rows in found.items()
@@ -104,9 +112,8 @@ def measured(args: argparse.Namespace, judged: dict[str, Judged], prose: Path) -
 
 def main() -> None:
     """Measure and keep the row."""
-    logging.set_verbosity_error()  # the head that an encoder leaves behind is meant
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--body", type=Path, default=RUNS / "bert")
+    parser.add_argument("--body", type=Path, default=RUNS / "bert-sections")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=64)
@@ -122,7 +129,7 @@ def main() -> None:
     row = measured(args, judged, prose)
     options = {name: value for name, value in vars(args).items() if name not in ("body", "dry")}
     about = {"unit": "Spearman's correlation", "judged_texts": {task: len(x) for task, (x, _) in judged.items()}}
-    took = {"threads": torch.get_num_threads(), "seconds": round(time.perf_counter() - start)}
+    took = {"body": args.body.name, "seconds": round(time.perf_counter() - start)}
     if not args.dry:
         keep("demo_simcse", {**about, **row, **options, **took})
 
