@@ -268,7 +268,10 @@ def test_a_masked_student_learns_from_a_masked_teacher(place: Path, tmp_path: Pa
     judged = [row for row in rows(run) if "eval_loss" in row][-1]
     assert judged["eval_loss"] == pytest.approx(judged["eval_loss/masked"], rel=1e-5)
     assert set(teacher.model.state_dict()) == set(run.model.state_dict())
-    with pytest.raises((InputError, DataError), match=r"AutoModelForMaskedLM|--tokenizer must be that of --teacher"):
-        lossmith.train(
-            place / "诗.txt", output_dir=str(tmp_path / "b"), **options | {"teacher": str(place / "teacher")}
-        )
+    causal = options | {"teacher": str(place / "teacher"), "output_dir": str(tmp_path / "b")}
+    with pytest.raises(InputError, match=r"--teacher must be a masked language model; .* holds \w+ForCausalLM$"):
+        lossmith.train(place / "诗.txt", **causal)
+    other = options | {"objective": "distill", "output_dir": str(tmp_path / "b")}
+    with pytest.raises(InputError, match=r"must be a causal .*ForMaskedLM: for .*distill_masked"):
+        lossmith.train(place / "诗.txt", **other)
+    assert not (tmp_path / "b").exists()

@@ -119,11 +119,14 @@ def on_two_ranks(on_ranks: Callable[..., None], text: Path, options: Options) ->
     return lossmith.load_run(options["output_dir"])
 
 
-@pytest.mark.parametrize("objective", ["masked", "span"])
+@pytest.mark.parametrize("objective", ["masked", "span", "distill_masked"])
 def test_two_ranks_hide_what_one_hides(
     poem: Path, tiny: Options, tmp_path: Path, on_ranks: Callable[..., None], objective: str
 ) -> None:
     tiny |= {"optim": "sgd", "learning_rate": 0.1, "bf16": False, "max_steps": 3, "objective": objective}
+    if objective == "distill_masked":
+        lossmith.train(poem, output_dir=str(tmp_path / "teacher"), **tiny | {"objective": "masked"})
+        tiny = {k: v for k, v in tiny.items() if k != "tokenizer"} | {"teacher": str(tmp_path / "teacher"), "seed": 2}
     alone = lossmith.train(poem, output_dir=str(tmp_path / "a"), **tiny)
     both = on_two_ranks(on_ranks, poem, tiny | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path / "b")})
     assert losses(both) == pytest.approx(losses(alone), rel=1e-5)

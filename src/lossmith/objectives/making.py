@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,12 +96,17 @@ def make_prefix(vocabulary: Vocabulary, options: Options, seed: int) -> PrefixOb
     return PrefixObjective(seed)
 
 
-def check_teacher(options: Options) -> None:
-    """Raise InputError where --teacher names no trained model."""
+def check_teacher(task: str, options: Options) -> None:
+    """Raise InputError where --teacher names no trained model, or one that guesses other tokens than the student."""
     folder = options["teacher"]
     if folder is None or not has_weights(Path(folder)):
         got = "none" if folder is None else repr(folder)
         raise InputError(f"distillation needs --teacher FOLDER, a trained model or the run that made it; got {got}")
+    kinds = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    masked = any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds)
+    if kinds and masked != (task == "masked"):
+        advice = ": for a masked one say --objective distill_masked" if masked else ""
+        raise InputError(f"--teacher must be a {task} language model; {folder} holds {kinds[0]}{advice}")
 
 
 def distill_terms(task: str, options: Options) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ def make_distill_masked(vocabulary: Vocabulary, options: Options, seed: int) -> 
 def _distilled(
     task: CausalObjective | MaskedObjective, architecture: str, vocabulary: Vocabulary, options: Options
 ) -> DistillObjective:
-    check_teacher(options)
+    check_teacher(architecture, options)
 
     def load() -> Any:
         folder = options["teacher"]

@@ -108,7 +108,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             "causal",
             make_distill,
             options=_DISTILL_OPTIONS,
-            check=check_teacher,
+            check=partial(check_teacher, "causal"),
             terms=partial(distill_terms, "causal"),
         ),
         ObjectiveSpec(
@@ -119,7 +119,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
             roles=_BERT_ROLES,
             frame=2,
             options=_MASK_OPTIONS | _DISTILL_OPTIONS,
-            check=check_teacher,
+            check=partial(check_teacher, "masked"),
             terms=partial(distill_terms, "masked"),
         ),
         ObjectiveSpec(
