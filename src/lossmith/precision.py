@@ -18,6 +18,13 @@ def fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and fast_on_cpu(torch.bfloat16)
 
 
+def described(bf16: bool, device: torch.device) -> str:
+    """Return the name of a precision, and what to do where it is the slower one."""
+    if bf16 and not fast_bf16(device):
+        return "bf16 autocast, slower than float32 on this device (leave --bf16 out)"
+    return "bf16 autocast" if bf16 else "float32"
+
+
 def fast_on_cpu(dtype: torch.dtype) -> bool:
     """Tell whether this CPU multiplies bfloat16 or float16 natively, and no slower than float32."""
     kind = "bf16" if dtype == torch.bfloat16 else "fp16"
