@@ -50,7 +50,7 @@ def main(language: str, text: str, steps: int, epochs: float, rows: int | None, 
     shared = MUON | {"task": "seq2seq", "source_column": "en", "target_column": language, "num_train_epochs": epochs}
     shared |= {"per_device_train_batch_size": 64, "max_length": 64, "seed": 1, "metric": "loss"}
     shared |= {"generate_examples": 16, "max_eval_examples": 512}
-    shared |= {"load_best_model_at_end": False}  # BLEU still rises where the loss of 2,000 titles does not fall any more
+    shared |= {"load_best_model_at_end": False}  # BLEU still rises where the loss no longer falls
     jobs = [Job(f"titles-{language}-{name.split()[0]}-{rows}", model, train, shared) for name, model in models.items()]
     runs = dict(zip(models, side_by_side(finetuned, jobs), strict=True))
     found = {name: told(run, test, language, runs["from scratch"]) for name, run in runs.items()}
