@@ -1,7 +1,7 @@
 """Demonstration 3: span corruption on text of both languages, then translation, against the same from scratch.
 
-    python benchmarks/demo_translation.py [--language fr] [--text pairs|prose] [--steps 1000] [--rows 2000] [--epochs 10]
-                                          [--body RUN]
+    python benchmarks/demo_translation.py [--language fr] [--text pairs|prose] [--steps 1000] [--rows 2000]
+                                          [--epochs 10] [--body RUN]
 
 A nano encoder–decoder reads Debian's package descriptions in English and in the other language, without those of the
 test rows: sentence by sentence, each beside its translation (--text pairs), or each language for itself (--text prose).
