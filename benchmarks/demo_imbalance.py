@@ -20,7 +20,7 @@ from typing import Any
 
 from demo_data import CACHE, write_rows
 from demo_pretraining import DATA, SEEDS
-from demo_runs import RUNS, Job, judged, over_seeds, side_by_side
+from demo_runs import AT_ONCE, RUNS, Job, judged, over_seeds, side_by_side
 from rows import keep
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ def main(data: str, body: Path | None, epochs: float) -> None:
         gains = [one["f1_macro"] - base for one, base in zip(each, plain, strict=True)]
         keep("demo_imbalance", {
             "loss": name, "epochs": epochs, "figures": figures, "gain_in_f1_macro": over_seeds(gains),
-            "data": data, "rows_by_class": tails[1][1], "test_rows": 2000, "body": body.name,
+            "data": data, "rows_by_class": tails[1][1], "test_rows": 2000, "body": body.name, **AT_ONCE,
             "seconds_of_all": round(time.perf_counter() - start, 1),
         })  # fmt: skip
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, definitions, sections, write_rows
-from demo_runs import Job, bare, judged, over_seeds, pretrain, side_by_side
+from demo_runs import AT_ONCE, Job, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 SEEDS = (1, 2, 3)
@@ -64,7 +64,7 @@ def main(data: str, steps: int, body: Path | None) -> None:
         keep("demo_pretraining", {
             "data": data, "examples": size or sum(1 for _ in train.open()), "epochs": epochs, "figures": figures,
             "gain_in_accuracy": over_seeds(gains), "majority_accuracy": scores["pre-trained"][0]["majority_accuracy"],
-            "test_rows": 2000, "pretraining": told, "seconds_since_start": round(time.perf_counter() - start, 1),
+            "test_rows": 2000, "pretraining": told, **AT_ONCE, "seconds_since_start": round(time.perf_counter() - start, 1),
         })  # fmt: skip
 
 

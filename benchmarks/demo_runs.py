@@ -67,10 +67,16 @@ def finetune(name: str, model: str | Path, rows: Path, **options: Any) -> Path:
     return run_finetuning(config, [])
 
 
+AT_ONCE: dict[str, int] = {"runs_at_once": 2, "threads_each": 1}
+"""What a row says whose seconds are of fine-tunings side by side."""
+
+
 def side_by_side(call: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """Return call(*row) of each row of the columns, in order: two at a time, a process and a core each."""
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawned, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        AT_ONCE["runs_at_once"], spawned, torch.set_num_threads, (AT_ONCE["threads_each"],)
+    ) as pool:
         return list(pool.map(call, *columns))
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from demo_data import CACHE, sections, tagged
 from demo_data_similarity import fetch, lee
-from demo_runs import RUNS, bare, over_seeds, pretrain, side_by_side
+from demo_runs import AT_ONCE, RUNS, bare, over_seeds, pretrain, side_by_side
 from rows import keep
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from transformers.utils import logging
@@ -129,7 +129,7 @@ def main() -> None:
     row = measured(args, judged, prose)
     options = {name: value for name, value in vars(args).items() if name not in ("body", "dry")}
     about = {"unit": "Spearman's correlation", "judged_texts": {task: len(x) for task, (x, _) in judged.items()}}
-    took = {"body": args.body.name, "seconds": round(time.perf_counter() - start)}
+    took = AT_ONCE | {"body": args.body.name, "seconds": round(time.perf_counter() - start)}
     if not args.dry:
         keep("demo_simcse", {**about, **row, **options, **took})
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, translations
-from demo_runs import Job, bare, finetuned, pretrain, side_by_side
+from demo_runs import AT_ONCE, Job, bare, finetuned, pretrain, side_by_side
 from rows import keep
 
 # As in the nano preset's own training (finetune_choices.jsonl: adamw beside it).
@@ -58,7 +58,7 @@ def main(language: str, text: str, steps: int, epochs: float, rows: int, body: P
     trained = {"steps": record["steps"], "eval_loss": round(record["result"]["eval_loss"], 4), **SPANS}
     trained["seconds"] = round(record["seconds"], 1)
     keep("demo_translation", {
-        "language": language, "text": text, "epochs": epochs, "dropout": shared["dropout"],
+        "language": language, "text": text, "body": body.name, **AT_ONCE, "epochs": epochs, "dropout": shared["dropout"],
         "train_rows": sum(1 for _ in train.open()), "test_rows": sum(1 for _ in test.open()),
         "figures": {name: each["figures"] for name, each in found.items()},
         "baseline": found["from scratch"]["baselines"],

@@ -156,6 +156,9 @@ def test_weights_of_another_model_are_refused_and_a_pooler_is_not_missed(tmp_pat
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(DataError, match=r"not those of a BertForSequenceClassification: 4 of its .*random numbers"):
         open_encoder(folder, "AutoModelForSequenceClassification")
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"hold layers that its config\.json does not tell of, .*encoder\.layer\.1"):
+        open_encoder(folder, "AutoModel")
 
 
 @pytest.fixture(scope="module")

@@ -121,10 +121,12 @@ def test_autocast_multiplies_in_bfloat16_and_accumulates_wide() -> None:
     hidden, head = gradients(total.value, inputs)
     assert hidden.dtype == head.dtype == torch.float32
     assert not torch.equal(head, head.bfloat16().float()), "the head's gradient was rounded to bfloat16"
+    if _stream.product_dtype(inputs["hidden"].bfloat16()) == torch.float32:
+        assert not torch.equal(hidden, hidden.bfloat16().float()), "the products are float32, and so is the gradient"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("filter_below", [0.0, 1e-9])
+@pytest.mark.parametrize("filter_below", [0.0, 1e-9, 1e-5])  # of nothing, of no column, of some
 @pytest.mark.parametrize("native", [True, False])
 def test_half_precision_is_multiplied_as_it_is_or_widened_tile_by_tile(
     monkeypatch: pytest.MonkeyPatch, native: bool, filter_below: float, dtype: torch.dtype
@@ -132,8 +134,14 @@ def test_half_precision_is_multiplied_as_it_is_or_widened_tile_by_tile(
     monkeypatch.setattr(_stream, "fast_on_cpu", lambda dtype: native)  # both ways, whatever this machine has
     monkeypatch.setattr(_stream, "WIDENED_BYTES", 7 * 6 * 4)  # 7 of 50 rows of the head, the last tile shorter
     inputs = example(dtype, vocabulary=50)
+    with torch.no_grad():  # half of the vocabulary is out of the question, in every row
+        inputs["hidden"][:, 0], inputs["head"][:25, 0], inputs["head"][25:, 0] = 4.0, 1.0, -3.0
+    inputs["targets"] %= 25
     inputs["targets"][::5] = -100
     exact = {k: x.detach().double().requires_grad_() if k != "targets" else x for k, x in inputs.items()}
+    left: list[bool] = []
+    filtered = _stream.Stream._filtered
+    monkeypatch.setattr(_stream.Stream, "_filtered", lambda *given: left.append(filtered(*given)) or left[-1])
     ours, plain = linear_cross_entropy(**inputs, filter_below=filter_below), reference(**exact)
     loss, wanted = float(ours.value.detach()), float(plain.value.detach())
     assert loss == pytest.approx(wanted, rel=1e-2 if native else 1e-6)
@@ -141,6 +149,7 @@ def test_half_precision_is_multiplied_as_it_is_or_widened_tile_by_tile(
     for a, b in zip(gradients(ours.value, inputs), gradients(plain.value, exact), strict=True):
         assert a.dtype == dtype
         assert float((a.double() - b).norm() / b.norm()) < (4 if native else 1) * rounding
+    assert left == {0.0: [], 1e-9: [False], 1e-5: [True]}[filter_below]
 
 
 def test_bfloat16_loss_is_within_1e_5_of_the_exact_one() -> None:

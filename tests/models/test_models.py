@@ -157,7 +157,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path, architectur
     BertForMaskedLM(BertConfig(**sizes)).save_pretrained(tmp_path)
     build_model(str(tmp_path), vocab_size=50, context=32, architecture=architecture)
     ElectraConfig(**sizes).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match=r"are not those of a Electra\w+: its embeddings are not among them"):
+    with pytest.raises(DataError, match=r"are not those of a Electra\w+: 1 of its parameters, .*embeddings"):
         build_model(str(tmp_path), vocab_size=50, context=32, architecture=architecture)
     BertConfig(**sizes | {"hidden_size": 32}).save_pretrained(tmp_path)
     with pytest.raises(DataError, match=r"cannot be loaded with transformers|are not those of a Bert"):

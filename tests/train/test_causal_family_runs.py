@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 import lossmith
 from lossmith.errors import DataError, InputError
@@ -275,3 +276,20 @@ def test_a_masked_student_learns_from_a_masked_teacher(place: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"must be a causal .*ForMaskedLM: for .*distill_masked"):
         lossmith.train(place / "诗.txt", **other)
     assert not (tmp_path / "b").exists()
+    judge = place / "judge"  # what --objective replaced_token saves guesses nothing
+    lossmith.train(place / "诗.txt", **options | {"objective": "replaced_token", "model": "nano", "tokenizer": "char",
+                                                  "teacher": None, "output_dir": str(judge)})  # fmt: skip
+    with pytest.raises(InputError, match=r"must be a masked language model; .* holds \w+"):
+        lossmith.train(place / "诗.txt", **options | {"teacher": str(judge), "output_dir": str(tmp_path / "b")})
+
+
+def test_a_teacher_without_a_head_is_refused(place: Path, tmp_path: Path) -> None:
+    """Of a model that was saved without its head transformers would draw one."""
+    headless = shutil.copytree(lossmith.load_run(place / "teacher").model_folder, tmp_path / "headless")
+    config = json.loads((headless / "config.json").read_text(encoding="utf-8"))
+    base = AutoModel.from_pretrained(headless)
+    base.save_pretrained(headless)
+    (headless / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    options = small(place) | kinds(place)["distill"] | {"teacher": str(headless), "output_dir": str(tmp_path / "b")}
+    with pytest.raises(DataError, match=r"are not those of a LlamaForCausalLM: 1 of its parameters, lm_head\.weight"):
+        lossmith.train(place / "诗.txt", **options)

@@ -50,23 +50,15 @@ def load(folder: Path, kind: str) -> Any:
     """Load a model of one of transformers' Auto classes, in evaluation mode, on the GPU where there is one.
 
     On a CPU in float32, on a GPU in the dtype it was saved in.
-    Errors: DataError for a folder that transformers cannot load, or whose weights are not those of the model: what they
-        leave out would be random numbers. Without a pooler an encoder can do.
+    Errors: DataError for a folder that transformers cannot load, or without all the weights of the model.
     """
     import torch
     import transformers
 
-    from lossmith.models.build import loaded, quiet
+    from lossmith.models.build import whole
 
     cuda = torch.cuda.is_available()
-    with quiet():
-        model, absent = loaded(getattr(transformers, kind), folder, dtype="auto" if cuda else torch.float32)
-    absent = {name for name in absent if not (kind == "AutoModel" and "pooler" in name)}
-    if absent:
-        raise DataError(
-            f"the weights in {folder} are not those of a {type(model).__name__}: {len(absent)} of its parameters, "
-            f"{min(absent)} among them, are not there and would be random numbers"
-        )
+    model = whole(getattr(transformers, kind), folder, dtype="auto" if cuda else torch.float32)
     return model.to("cuda" if cuda else "cpu").eval()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from lossmith.data import Tokenizer
 from lossmith.errors import InputError
-from lossmith.evaluate.opening import load
 from lossmith.evaluate.sampling import max_positions
+from lossmith.models.build import architectures, guesses_hidden, whole
 from lossmith.models.folder import find_model
 
 _LONGEST = 1024  # tokens of context taken by default of a model that has more: the rest costs time and wins little
@@ -54,19 +54,20 @@ def open_scorer(model: Any, tokenizer: Any = None) -> Scorer:
     if hasattr(model, "model_folder"):  # lossmith.load_run(...)
         if getattr(model.model.config, "is_encoder_decoder", False):
             return _from_folder(model.model_folder)  # which says why it cannot be
-        return Scorer(model.model, model.tokenizer, _is_masked(type(model.model).__name__), model.path.name)
+        return Scorer(model.model, model.tokenizer, guesses_hidden(type(model.model).__name__), model.path.name)
     if tokenizer is None:
         raise InputError("a model in memory needs tokenizer=, such as lossmith.data.Tokenizer.load(folder)")
-    return Scorer(model, _own(tokenizer), _is_masked(type(model).__name__), type(model).__name__)
+    return Scorer(model, _own(tokenizer), guesses_hidden(type(model).__name__), type(model).__name__)
 
 
 def _from_folder(path: Path) -> Scorer:
     import json
 
+    from transformers.models.auto import modeling_auto
+
     folder = find_model(path)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    architectures = config.get("architectures") or []
-    if any(name == "ElectraForPreTraining" or name.endswith("ForTokenClassification") for name in architectures):
+    config, kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")), architectures(folder)
+    if any(name == "ElectraForPreTraining" or name.endswith("ForTokenClassification") for name in kinds):
         raise InputError(
             f"{folder} holds a model that judges tokens (ELECTRA's discriminator, a tagger) and predicts none: it has "
             "no surprise to tell"
@@ -76,14 +77,10 @@ def _from_folder(path: Path) -> Scorer:
             f"{path} holds an encoder–decoder, which writes an answer to a text and gives no probability to the text "
             "itself: take a causal or a masked model"
         )
-    masked = any(_is_masked(name) for name in architectures)
-    model = load(folder, "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM")
-    return Scorer(model, Tokenizer.load(folder), masked, path.absolute().name)
-
-
-def _is_masked(architecture: str) -> bool:
-    # BertForPreTraining and the like hold a masked head too, which AutoModelForMaskedLM takes out
-    return architecture.endswith(("ForMaskedLM", "ForPreTraining"))
+    masked = any(guesses_hidden(name) for name in kinds)
+    # on every machine alike, in the dtype it was saved in: a compressed file is read where it was not written
+    family = modeling_auto.AutoModelForMaskedLM if masked else modeling_auto.AutoModelForCausalLM
+    return Scorer(whole(family, folder).eval(), Tokenizer.load(folder), masked, path.absolute().name)
 
 
 def _own(tokenizer: Any) -> Tokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +41,15 @@ def build_model(
     architecture: str = "causal",
     pad_id: int | None = None,
     new_tokens: int = 0,
+    complete: bool = False,
 ) -> Any:
     """Return a Hugging Face model: preset `name`, or the folder `name` (config.json, with or without weights).
 
     Without weights the vocabulary becomes `vocab_size`, the positions at least `context`, and `seed` draws the weights.
     With weights both must fit what the folder holds: the vocabulary may be padded, unless it must be `exact`.
     `architecture`: a key of CLASSES. `pad_id` is the token that means nothing (None: no token does). `new_tokens`: how
-    many of the last tokens the weights need not know yet: the model gets rows for them (causal, seq2seq).
+    many of the last tokens the weights need not know yet: the model gets rows for them (causal, seq2seq). `complete`:
+    weights that leave anything out, such as a head that is not trained yet, are refused.
     Errors: InputError for an unknown name and for a folder whose model has no such head, DataError for one that holds
     no readable config.json or does not fit.
     """
@@ -61,7 +64,7 @@ def build_model(
         hint = did_you_mean(name, presets)
         raise InputError(f"--model must be one of {', '.join(presets)} or a folder; got {name!r}.{hint}")
     if has_weights(folder):
-        return _continue_from(folder, vocab_size, context, exact, architecture, new_tokens)
+        return _continue_from(folder, vocab_size, context, exact, architecture, new_tokens, complete)
     return _from_config(folder, vocab_size, context, architecture, **special)
 
 
@@ -186,7 +189,7 @@ def _from_config(
 
 
 def _continue_from(
-    folder: Path, vocab_size: int, context: int, exact: bool, architecture: str, new_tokens: int = 0
+    folder: Path, vocab_size: int, context: int, exact: bool, architecture: str, new_tokens: int, complete: bool
 ) -> Any:
     config = _read_config(folder)
     text = config.get_text_config()
@@ -201,8 +204,10 @@ def _continue_from(
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
     # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
     auto = auto_class(config, architecture)
-    with quiet(architecture in ("encoder", "replaced_token")):
-        model, _ = with_weights(auto, folder, labelled(config, architecture), resize=architecture == "replaced_token")
+    with quiet(complete or architecture in ("encoder", "replaced_token")):
+        model, new = with_weights(auto, folder, labelled(config, architecture), resize=architecture == "replaced_token")
+    if complete:
+        refuse_absent(model, new, folder)
     if text.vocab_size < vocab_size:  # new rows are drawn like the others were
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model
@@ -216,20 +221,66 @@ def with_weights(auto: Any, folder: Path, config: Any, *, resize: bool) -> tuple
     """
     import torch
 
-    model, new = loaded(
+    model, new, _ = _loaded(
         auto, folder, config=config, dtype=torch.float32, attn_implementation=attention(config),
         ignore_mismatched_sizes=resize,
     )  # fmt: skip
     embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
-    if any(id(p) in embeddings for name, p in model.named_parameters() if name in new):
-        raise DataError(
-            f"the weights in {folder} are not those of a {type(model).__name__}: its embeddings are not among them"
-        )
+    refuse_absent(model, {name for name, p in model.named_parameters() if name in new and id(p) in embeddings}, folder)
     return model, new
 
 
-def loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str]]:
-    """Return what an Auto class loads from a folder, and the names of parameters that its weights do not hold.
+def whole(auto: Any, folder: Path, **options: Any) -> Any:
+    """Return what an Auto class loads from a folder whose weights are all there, without a word from transformers.
+
+    Errors: DataError for a folder that transformers cannot load, weights that leave parameters out, which would be
+        random numbers (a pooler may be missing: nobody asks an encoder for it), or hold layers the model has not.
+    """
+    with quiet():
+        model, absent, extra = _loaded(auto, folder, **options)
+    unasked = "pooler" if auto.__name__ == "AutoModel" else None
+    refuse_absent(model, {name for name in absent if not (unasked and unasked in name)}, folder)
+    layers = [name for name in extra if re.search(r"(layers?|h|blocks?)\.\d+\.", name)]
+    if layers:
+        raise DataError(
+            f"the weights in {folder} hold layers that its config.json does not tell of, {min(layers)} among them: "
+            "the two are not of the same model"
+        )
+    return model
+
+
+def refuse_absent(model: Any, absent: set[str], folder: Path) -> None:
+    """Raise DataError where parameters of a model are not among the weights in a folder."""
+    if absent:
+        kind, named = type(model).__name__, ", ".join(architectures(folder)) or "no class"
+        raise DataError(
+            f"the weights in {folder} are not those of a {kind}: {len(absent)} of its parameters, {min(absent)} among "
+            f"them, are missing and would be random numbers (config.json names {named}). Give a model that was trained "
+            f"as a {kind}, or say another task"
+        )
+
+
+def architectures(folder: Path) -> list[str]:
+    """Return the classes that a model's config.json names; none where it cannot be read."""
+    try:
+        return list(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [])
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
+def guesses_hidden(architecture: str) -> bool:
+    """Tell whether a class of transformers has a head for hidden tokens.
+
+    BertForPreTraining and the like hold one too, which AutoModelForMaskedLM takes out; ELECTRA's judges tokens.
+
+    >>> guesses_hidden("BertForPreTraining"), guesses_hidden("ElectraForPreTraining")
+    (True, False)
+    """
+    return architecture.endswith(("ForMaskedLM", "ForPreTraining")) and architecture != "ElectraForPreTraining"
+
+
+def _loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str], set[str]]:
+    """Return a model, the names of its parameters that a folder's weights do not hold, and those of weights left over.
 
     Errors: DataError for a folder that transformers cannot load.
     """
@@ -238,7 +289,8 @@ def loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str]]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = (str(error).splitlines() or [""])[0]
         raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
-    return model, {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    absent = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    return model, absent, {str(name) for name in info["unexpected_keys"]}
 
 
 @contextmanager

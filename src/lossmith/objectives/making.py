@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from lossmith.errors import InputError
-from lossmith.models.build import build_model, has_weights
+from lossmith.models.build import architectures, build_model, guesses_hidden, has_weights
 from lossmith.models.causality import check_causal
 from lossmith.objectives.causal import CausalObjective
 from lossmith.objectives.contrastive import ContrastiveObjective
@@ -102,8 +101,8 @@ def check_teacher(task: str, options: Options) -> None:
     if folder is None or not has_weights(Path(folder)):
         got = "none" if folder is None else repr(folder)
         raise InputError(f"distillation needs --teacher FOLDER, a trained model or the run that made it; got {got}")
-    kinds = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    masked = any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds)
+    kinds = architectures(Path(folder))
+    masked = any(guesses_hidden(kind) for kind in kinds)
     if kinds and masked != (task == "masked"):
         advice = ": for a masked one say --objective distill_masked" if masked else ""
         raise InputError(f"--teacher must be a {task} language model; {folder} holds {kinds[0]}{advice}")
@@ -132,7 +131,7 @@ def _distilled(
     def load() -> Any:
         folder = options["teacher"]
         sizes = {"vocab_size": vocabulary.vocab_size, "context": options["block_size"]}
-        teacher = build_model(folder, architecture=architecture, **sizes)
+        teacher = build_model(folder, architecture=architecture, complete=True, **sizes)
         if architecture == "causal":
             check_causal(teacher, folder, "--teacher")
         return teacher

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.objectives import adopted
-from lossmith.precision import described, fast_bf16
+from lossmith.precision import fast_bf16, slower
 from lossmith.train.config import settled
 from lossmith.train.distributed import agreed
 from lossmith.train.finetune_config import FinetuneConfig, resolve_finetune
@@ -148,8 +148,8 @@ def _tell_model(session: Session, made: Made, trained: int, whole: int, rows: in
     session.tell(
         f"{type(made.model).__name__}, {whole:,} parameters, {part} of them trained{new}; {record['steps']:,} steps of "
         f"{config.per_device_train_batch_size * config.gradient_accumulation_steps * session.world.size} rows, "
-        f"{config.optim} at {config.learning_rate:.2g}, {described(config.bf16, session.world.device)}; "
-        f"model/ is {config.chosen}"
+        f"{config.optim} at {config.learning_rate:.2g}, {record['precision']}"
+        f"{slower(config.bf16, session.world.device)}; model/ is {config.chosen}"
     )
     if config.load_best_model_at_end and rows < FEW_TO_CHOOSE_BY:
         session.tell(

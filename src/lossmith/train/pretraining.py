@@ -12,7 +12,7 @@ from lossmith.evaluate import baselines
 from lossmith.evaluate.sampling import encode_context
 from lossmith.models.seq2seq import bodies
 from lossmith.objectives import adopted, own_tensors
-from lossmith.precision import described, fast_bf16
+from lossmith.precision import fast_bf16, slower
 from lossmith.train.config import TrainConfig, settled
 from lossmith.train.distributed import agreed
 from lossmith.train.ending import example_of
@@ -138,7 +138,8 @@ def _record_model(session: Session, trainer: Trainer, task: Task, path: str) -> 
     session.tell(
         f"{parameters / 1e6:.2f}M parameters ({name}), {meta['n_train_tokens']:,} training and "
         f"{meta['n_validation_tokens']:,} validation tokens, vocabulary {task.tokenizer.vocab_size:,}, "
-        f"{trainer.total_steps:,} steps, {described(trainer.bf16, session.world.device)}"
+        f"{trainer.total_steps:,} steps, {session.record['precision']}"
+        f"{slower(trainer.bf16, session.world.device)}"
     )
     for note in task.notes():
         session.tell(note)

@@ -130,7 +130,7 @@ def _forward(
     rows = None if weights is None or bool((weights != 0).all()) else weights.nonzero()[:, 0]
     half = None if max_memory is None else max_memory // 2
     student = Stream(hidden.to(narrow), head.to(narrow), bias, shape[2], caps[0], rows,
-                     want=(want[0], want[1], want[2]), max_memory=half)  # fmt: skip
+                     want=(want[0], want[1], want[2]), max_memory=half, grad_dtype=hidden.dtype)  # fmt: skip
     teacher = Stream(
         teacher_hidden.to(teacher_narrow), teacher_head.to(teacher_narrow), teacher_bias, shape[3], caps[1], rows
     )

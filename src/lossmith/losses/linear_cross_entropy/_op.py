@@ -49,7 +49,8 @@ def _forward(
             grads[0] = _spread_rows(grads[0], rows, hidden)
         else:
             terms = RowTerms(targets, weights, class_weights, options, len(head))
-            value, *grads = chunked_sum(hidden.to(compute), head.to(compute), bias, rows, terms, asked, max_memory)
+            x, w = _narrow(hidden, head, None, compute)
+            value, *grads = chunked_sum(x, w, bias, rows, terms, asked, max_memory, hidden.dtype)
     counted = _count(targets, weights, class_weights, value.dtype)
     nothing = [value.new_empty(0) if grad is None else grad for grad in grads]
     return value, counted, nothing[0].to(hidden.dtype), nothing[1], nothing[2]

@@ -59,6 +59,7 @@ class Stream:
     subtracted from logsumexp may not carry the rounding of a half-precision product).
     want: whose gradient `run` shall make; they lie in grad_hidden, grad_head, grad_bias afterwards.
     filter_below: columns whose share of the gradient stays below it in a whole block take no part in grad_hidden.
+    grad_dtype: of grad_hidden; None: that of hidden.
     """
 
     hidden: Tensor
@@ -71,6 +72,7 @@ class Stream:
     want: tuple[bool, bool, bool] = (False, False, False)
     filter_below: float = 0.0
     max_memory: int | None = None
+    grad_dtype: torch.dtype | None = None
     grad_hidden: Tensor | None = field(init=False, default=None)
     grad_head: Tensor | None = field(init=False, default=None)
     grad_bias: Tensor | None = field(init=False, default=None)
@@ -87,7 +89,8 @@ class Stream:
         if self.head.dtype != narrow:
             self._tile = like(min(width, max(1, WIDENED_BYTES // (depth * narrow.itemsize))), depth, dtype=narrow)
         if self.want[0]:
-            self.grad_hidden = torch.zeros_like(self.hidden) if self.rows is not None else torch.empty_like(self.hidden)
+            made = torch.empty_like if self.rows is None else torch.zeros_like
+            self.grad_hidden = made(self.hidden, dtype=self.grad_dtype or self.hidden.dtype)
         if self.want[1]:
             self.grad_head = like(self.head.shape, dtype=self.wide).zero_()
         if self.want[2]:
@@ -197,24 +200,26 @@ class Stream:
             largest.copy_(most)
 
     def _times_head(self, gradient: Tensor) -> Tensor:
-        if self._largest is None:
-            return self._times_all(gradient)
-        groups = zip(self._largest, spans(0, len(gradient), FILTER_ROWS), strict=False)
-        return torch.cat([self._filtered(gradient[rows], largest) for largest, rows in groups])
+        out = gradient.new_empty(len(gradient), self.head.shape[1])
+        groups = [slice(0, len(gradient))]
+        if self._largest is not None:
+            shared = zip(self._largest, spans(0, len(gradient), FILTER_ROWS), strict=False)
+            groups = [rows for largest, rows in shared if not self._filtered(gradient[rows], largest, out[rows])]
+        for columns, head in self._heads() if groups else ():
+            for rows in groups:
+                if columns.start:
+                    out[rows].addmm_(gradient[rows, columns], head)
+                else:
+                    torch.mm(gradient[rows, columns], head, out=out[rows])
+        return out
 
-    def _filtered(self, gradient: Tensor, largest: Tensor) -> Tensor:
+    def _filtered(self, gradient: Tensor, largest: Tensor, out: Tensor) -> bool:
+        """Multiply by the columns that count, where these are few enough; tell whether they were."""
         columns = (largest >= self.filter_below).nonzero()[:, 0]
         if len(columns) > FILTERED_SHARE * len(self.head):
-            return self._times_all(gradient)
-        return torch.mm(gradient.index_select(1, columns), self.head.index_select(0, columns).to(self.narrow))
-
-    def _times_all(self, gradient: Tensor) -> Tensor:
-        if self._tile is None:
-            return torch.mm(gradient, self.head)
-        out = gradient.new_zeros(len(gradient), self.head.shape[1])
-        for columns, head in self._heads():
-            out.addmm_(gradient[:, columns], head)
-        return out
+            return False
+        torch.mm(gradient.index_select(1, columns), self.head.index_select(0, columns).to(self.narrow), out=out)
+        return True
 
 
 def spans(start: int, stop: int, step: int) -> Iterator[slice]:
