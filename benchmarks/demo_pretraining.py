@@ -64,7 +64,8 @@ def main(data: str, steps: int, body: Path | None) -> None:
         keep("demo_pretraining", {
             "data": data, "examples": size or sum(1 for _ in train.open()), "epochs": epochs, "figures": figures,
             "gain_in_accuracy": over_seeds(gains), "majority_accuracy": scores["pre-trained"][0]["majority_accuracy"],
-            "test_rows": 2000, "pretraining": told, **AT_ONCE, "seconds_since_start": round(time.perf_counter() - start, 1),
+            "test_rows": 2000, "pretraining": told, **AT_ONCE,
+            "seconds_since_start": round(time.perf_counter() - start, 1),
         })  # fmt: skip
 
 

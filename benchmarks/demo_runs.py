@@ -73,10 +73,9 @@ AT_ONCE: dict[str, int] = {"runs_at_once": 2, "threads_each": 1}
 
 def side_by_side(call: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """Return call(*row) of each row of the columns, in order: two at a time, a process and a core each."""
+    runs, threads = AT_ONCE.values()
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        AT_ONCE["runs_at_once"], spawned, torch.set_num_threads, (AT_ONCE["threads_each"],)
-    ) as pool:
+    with ProcessPoolExecutor(runs, spawned, torch.set_num_threads, (threads,)) as pool:
         return list(pool.map(call, *columns))
 
 

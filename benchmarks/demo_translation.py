@@ -58,14 +58,14 @@ def main(language: str, text: str, steps: int, epochs: float, rows: int, body: P
     trained = {"steps": record["steps"], "eval_loss": round(record["result"]["eval_loss"], 4), **SPANS}
     trained["seconds"] = round(record["seconds"], 1)
     keep("demo_translation", {
-        "language": language, "text": text, "body": body.name, **AT_ONCE, "epochs": epochs, "dropout": shared["dropout"],
+        "language": language, "text": text, "body": body.name, "epochs": epochs, "dropout": shared["dropout"],
         "train_rows": sum(1 for _ in train.open()), "test_rows": sum(1 for _ in test.open()),
         "figures": {name: each["figures"] for name, each in found.items()},
         "baseline": found["from scratch"]["baselines"],
         "pre-trained minus from scratch": found["pre-trained"]["differences"],
         "validation_loss": {name: each["loss"] for name, each in found.items()},
         "finetuning_seconds": {name: each["seconds"] for name, each in found.items()}, "pretraining": trained,
-        "seconds": round(time.perf_counter() - start, 1),
+        **AT_ONCE, "seconds": round(time.perf_counter() - start, 1),
     })  # fmt: skip
 
 
