@@ -1,6 +1,6 @@
 """Demonstration 3: span corruption on text of both languages, then translation, against the same from scratch.
 
-    python benchmarks/demo_translation.py [--language fr] [--text pairs|prose] [--steps 1000] [--rows 2000]
+    python benchmarks/demo_translation.py [--language fr] [--text pairs|prose] [--steps 1800] [--rows 2000]
                                           [--epochs 10] [--body RUN]
 
 A nano encoder–decoder reads Debian's package descriptions in English and in the other language, without those of the
@@ -90,7 +90,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--language", default="fr")
     parser.add_argument("--text", choices=TEXTS, default="pairs", help="what is read before: texts, or sentence pairs")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rows", type=int, default=2000, help="so many training rows; 0: all")
     parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
