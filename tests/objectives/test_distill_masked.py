@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ def test_a_masked_teacher_is_none_for_next_tokens(tmp_path: Path) -> None:
             parameter.normal_(std=0.3)
     teacher.save_pretrained(tmp_path)
     spec = spec_named("distill")
-    objective = spec.make(Tokenizer.byte(), {"block_size": 16, **spec.options, "teacher": str(tmp_path)}, 0)
+    options = {"block_size": 16, **spec.options, "teacher": str(tmp_path)}
+    with pytest.raises(InputError, match=r"--teacher must be a causal language model; .* holds BertForMaskedLM"):
+        spec.make(Tokenizer.byte(), options, 0)
+    nameless = json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) | {"architectures": None}
+    (tmp_path / "config.json").write_text(json.dumps(nameless), encoding="utf-8")
+    objective = spec.make(Tokenizer.byte(), options, 0)
     with pytest.raises(InputError, match=r"--teacher .* is not causal"):
         objective.adopt(bert())
