@@ -17,7 +17,7 @@ from torch.nn.functional import embedding  # a gather of rows in one pass, which
 
 from lossmith.precision import fast_on_cpu
 
-BLOCK_BYTES = 52_000_000  # of wide logits: 384 rows of 32,000 entries; with what MKL packs beside them, 64 MB
+BLOCK_BYTES = 52_000_000  # of wide logits: 384 rows of 32,000 entries
 BLOCK_ROWS = 256  # at least, however long a row: fewer, and adding to the head's gradient costs more than its product
 PIECE_BYTES = 2 * 2**20  # wide logits of one piece: stays in the second-level cache
 TILE_BYTES = 8 * 2**20  # of the head's gradient, made and added to the accumulator at once
