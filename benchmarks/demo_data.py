@@ -197,10 +197,11 @@ def translations(
     train, tested = ([row for row in rows if (row["en"] in held) is side] for side in (False, True))
     folder.mkdir(parents=True, exist_ok=True)
     prose = folder / "prose.txt"
-    kept = [plain(text) for pair in whole if pair[0].split("\n")[0].strip() not in held for text in pair]
+    unseen = [pair for pair in whole if pair[0].split("\n")[0].strip() not in held]
+    kept = [plain(text) for pair in unseen for text in pair]
     kept += [text for row in train if language == "zh_CN" for text in row.values()]
     prose.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
-    pairs = sentences([pair for pair in whole if pair[0].split("\n")[0].strip() not in held])
+    pairs = sentences(unseen)
     tables = (("train", train), ("test", tested), ("pairs", ({"text": "\n".join(pair)} for pair in pairs)))
     made = [write_rows(folder / f"{name}.jsonl", table) for name, table in tables]
     return made[0], made[1], prose, made[2]

@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, definitions
 from demo_pretraining import SEEDS, some
-from demo_runs import Job, bare, judged, over_seeds, pretrain, side_by_side
+from demo_runs import bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 EXAMPLES, EPOCHS = 1000, 6.0
@@ -42,9 +43,12 @@ def main(seconds: float) -> None:
         told[name] = {"steps": steps, "seconds_of_steps": round(trained_for(body), 1), **kept}
     bodies["untrained"] = bare(bodies["masked"], "equal-untrained")
     shared: dict[str, Any] = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "per_device_train_batch_size": 32}
-    for name, body in bodies.items():
-        jobs = [Job(f"equal-{name}-{k}", body, some(train, EXAMPLES, k), shared | {"seed": k}) for k in SEEDS]
-        scores = side_by_side(judged, jobs, [test] * len(jobs))
+    drawn = {seed: some(train, EXAMPLES, seed) for seed in SEEDS}
+    found = side_by_side({
+        name: [partial(judged, test, f"equal-{name}-{k}", body, rows, seed=k, **shared) for k, rows in drawn.items()]
+        for name, body in bodies.items()
+    })  # fmt: skip
+    for name, scores in found.items():
         figures = {key: over_seeds([one[key] for one in scores]) for key in ("accuracy", "f1_macro")}
         keep("demo_electra", {"data": "definitions", "objective": name, "examples": EXAMPLES, "epochs": EPOCHS,
                               "figures": figures, "pretraining": told.get(name),

@@ -15,12 +15,13 @@ import collections
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, write_rows
 from demo_pretraining import DATA, SEEDS
-from demo_runs import AT_ONCE, RUNS, Job, judged, over_seeds, side_by_side
+from demo_runs import AT_ONCE, RUNS, judged, over_seeds, side_by_side
 from rows import keep
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -38,14 +39,14 @@ def main(data: str, body: Path | None, epochs: float) -> None:
     body = body or RUNS / f"bert-{data}"
     start = time.perf_counter()
     tails = {seed: long_tailed(train, seed) for seed in SEEDS}
-    shared = {"num_train_epochs": epochs, "learning_rate": 1e-3, "per_device_train_batch_size": 32}
-    jobs = [
-        Job(f"tail-{name.split()[0].strip(',')}-{seed}", body, rows, shared | {"seed": seed} | options)
+    shared: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": 1e-3, "per_device_train_batch_size": 32}
+    scores = side_by_side({
+        name: [
+            partial(judged, test, f"tail-{name.split()[0].strip(',')}-{k}", body, rows, seed=k, **shared | options)
+            for k, (rows, _) in tails.items()
+        ]
         for name, options in LOSSES.items()
-        for seed, (rows, _) in tails.items()
-    ]
-    found, n = side_by_side(judged, jobs, [test] * len(jobs)), len(SEEDS)
-    scores = {name: found[i * n : (i + 1) * n] for i, name in enumerate(LOSSES)}
+    })  # fmt: skip
     plain = [one["f1_macro"] for one in scores["cross_entropy"]]
     for name, each in scores.items():
         figures = {figure: over_seeds([one[figure] for one in each]) for figure in ("f1_macro", "accuracy")}

@@ -17,11 +17,12 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, definitions, sections, write_rows
-from demo_runs import AT_ONCE, Job, bare, judged, over_seeds, pretrain, side_by_side
+from demo_runs import AT_ONCE, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 SEEDS = (1, 2, 3)
@@ -49,13 +50,14 @@ def main(data: str, steps: int, body: Path | None) -> None:
         shared: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": 1e-3}
         shared["per_device_train_batch_size"] = 16 if size == 100 else 32
         shared["load_best_model_at_end"] = False  # of 100 rows nine would choose
-        jobs = [
-            Job(f"{data}-{name.split()[0]}-{size}-{seed}", model, some(train, size, seed), shared | {"seed": seed})
+        drawn = {seed: some(train, size, seed) for seed in SEEDS}
+        scores = side_by_side({
+            name: [
+                partial(judged, test, f"{data}-{name.split()[0]}-{size}-{seed}", model, rows, seed=seed, **shared)
+                for seed, rows in drawn.items()
+            ]
             for name, model in bodies.items()
-            for seed in SEEDS
-        ]
-        found = side_by_side(judged, jobs, [test] * len(jobs))
-        scores = {name: found[i * len(SEEDS) : (i + 1) * len(SEEDS)] for i, name in enumerate(bodies)}
+        })  # fmt: skip
         figures = {
             name: {figure: over_seeds([one[figure] for one in each]) for figure in ("accuracy", "f1_macro")}
             for name, each in scores.items()

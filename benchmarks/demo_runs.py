@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +42,6 @@ class Table:
     pooling: str = "mean"
 
 
-@dataclass
-class Job:
-    """A fine-tuning: name of the run, model to start from, rows and options."""
-
-    name: str
-    model: Path
-    rows: Path
-    options: dict[str, Any]
-
-
 def pretrain(name: str, **options: Any) -> Path:
     """Run `lossmith train` with these options into runs/NAME, anew; return the run folder."""
     folder = RUNS / name
@@ -71,22 +61,18 @@ AT_ONCE: dict[str, int] = {"runs_at_once": 2, "threads_each": 1}
 """What a row says whose seconds are of fine-tunings side by side."""
 
 
-def side_by_side(call: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
-    """Return call(*row) of each row of the columns, in order: two at a time, a process and a core each."""
+def side_by_side(jobs: dict[str, list[Callable[[], Any]]]) -> dict[str, list[Any]]:
+    """Return what the jobs (partials of functions of a module) return, name by name: two at a time, a core each."""
     runs, threads = AT_ONCE.values()
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(runs, spawned, torch.set_num_threads, (threads,)) as pool:
-        return list(pool.map(call, *columns))
+        found = {name: [pool.submit(job) for job in each] for name, each in jobs.items()}
+        return {name: [one.result() for one in each] for name, each in found.items()}
 
 
-def finetuned(job: Job) -> Path:
-    """Run a job; return the run folder."""
-    return finetune(job.name, job.model, job.rows, **job.options)
-
-
-def judged(job: Job, test: Path) -> dict[str, float]:
-    """Run a job of classification and return its figures on test rows."""
-    return classified(finetuned(job), test)
+def judged(test: Path, name: str, model: Path, rows: Path, **options: Any) -> dict[str, float]:
+    """Fine-tune a classifier and return its figures on test rows."""
+    return classified(finetune(name, model, rows, **options), test)
 
 
 def bare(body: Path, name: str, kind: str = "AutoModel", seed: int = 0) -> Path:

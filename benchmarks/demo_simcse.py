@@ -97,7 +97,7 @@ def one_seed(
 
 def measured(args: argparse.Namespace, judged: dict[str, Judged], prose: Path) -> dict[str, Any]:
     """Train and measure every seed."""
-    each = side_by_side(partial(one_seed, args=args, judged=judged, prose=prose), args.seeds)
+    each = side_by_side({"seeds": [partial(one_seed, seed, args, judged, prose) for seed in args.seeds]})["seeds"]
     found = {name: [one[name] for one in each] for name in ("untrained", "token_average", "pre-trained", "simcse")}
     reference = {task: round(spearman(tf_idf(texts), y), 4) for task, (texts, y) in judged.items()}
     out: dict[str, Any] = {

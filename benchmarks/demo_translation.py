@@ -19,11 +19,12 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, translations
-from demo_runs import AT_ONCE, Job, bare, finetuned, pretrain, side_by_side
+from demo_runs import AT_ONCE, bare, finetune, pretrain, side_by_side
 from rows import keep
 
 # As in the nano preset's own training (finetune_choices.jsonl: adamw beside it).
@@ -36,7 +37,7 @@ TEXTS = ("prose", "pairs")
 def main(language: str, text: str, steps: int, epochs: float, rows: int, body: Path | None) -> None:
     """Pre-train, fine-tune twice, keep a row."""
     train, test, *texts = translations(CACHE / f"en-{language}", language)
-    read = texts[TEXTS.index(text)]
+    read = dict(zip(TEXTS, texts, strict=True))[text]
     if rows:
         lines = random.Random(1).sample(train.read_text(encoding="utf-8").splitlines(), rows)
         train = train.with_name(f"train-{rows}.jsonl")
@@ -51,8 +52,11 @@ def main(language: str, text: str, steps: int, epochs: float, rows: int, body: P
     shared |= {"per_device_train_batch_size": 64, "max_length": 64, "seed": 1, "metric": "loss"}
     shared |= {"generate_examples": 16, "max_eval_examples": 512}
     shared |= {"load_best_model_at_end": False, "dropout": 0.1}  # BLEU still rises where the loss no longer falls
-    jobs = [Job(f"titles-{language}-{name.split()[0]}-{rows}", model, train, shared) for name, model in models.items()]
-    runs = dict(zip(models, side_by_side(finetuned, jobs), strict=True))
+    made = side_by_side({
+        name: [partial(finetune, f"titles-{language}-{name.split()[0]}-{rows}", model, train, **shared)]
+        for name, model in models.items()
+    })  # fmt: skip
+    runs = {name: run for name, (run,) in made.items()}
     found = {name: told(run, test, language, runs["from scratch"]) for name, run in runs.items()}
     record = json.loads((body / "run.json").read_text(encoding="utf-8"))
     trained = {"steps": record["steps"], "eval_loss": round(record["result"]["eval_loss"], 4), **SPANS}

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from demo_runs import pretrain
+from losses_cpu import turns
 from rows import keep, median
 
 from lossmith.precision import fast_bf16
@@ -30,23 +31,17 @@ def products(rounds: int) -> dict[str, dict[str, float]]:
     torch.manual_seed(0)
     hidden, head = torch.randn(ROWS, WIDTH), torch.randn(VOCABULARY, WIDTH) / WIDTH**0.5
     gradient = torch.softmax(hidden @ head.T, 1)
-    runs: dict[tuple[str, str], Callable[[], Any]] = {}
+    runs: dict[str, Callable[[], Any]] = {}
     for dtype in DTYPES:
         x, w, g = (each.to(dtype) for each in (hidden, head, gradient))
         name = str(dtype).removeprefix("torch.")
-        runs[name, "logits"] = lambda x=x, w=w: torch.mm(x, w.T)  # type: ignore[misc]
-        runs[name, "gradient of hidden"] = lambda g=g, w=w: torch.mm(g, w)  # type: ignore[misc]
-        runs[name, "gradient of head"] = lambda g=g, x=x: torch.mm(g.T, x)  # type: ignore[misc]
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for turn in range(rounds + 1):
-        for key, run in runs.items():
-            start = time.process_time()
-            run()
-            if turn:
-                seconds[key].append(time.process_time() - start)
+        runs[f"{name} logits"] = partial(torch.mm, x, w.T)
+        runs[f"{name} gradient of hidden"] = partial(torch.mm, g, w)
+        runs[f"{name} gradient of head"] = partial(torch.mm, g.T, x)
     out: dict[str, dict[str, float]] = {}
-    for (name, product), each in seconds.items():
-        out.setdefault(name, {})[product] = round(2 * ROWS * WIDTH * VOCABULARY / median(each) / 1e9, 1)
+    for run, seconds in turns(runs, rounds).items():
+        name, _, product = run.partition(" ")
+        out.setdefault(name, {})[product] = round(2 * ROWS * WIDTH * VOCABULARY / seconds / 1e9, 1)
     return out
 
 

@@ -204,7 +204,7 @@ def _continue_from(
         raise DataError(f"--block-size {context} is more than the {positions} positions of the model in {folder}")
     # of a head that an encoder leaves behind, or that a discriminator gets, nobody need be warned
     auto = auto_class(config, architecture)
-    with quiet(complete or architecture in ("encoder", "replaced_token")):
+    with _quiet(complete or architecture in ("encoder", "replaced_token")):
         model, new = with_weights(auto, folder, labelled(config, architecture), resize=architecture == "replaced_token")
     if complete:
         refuse_absent(model, new, folder)
@@ -236,10 +236,11 @@ def whole(auto: Any, folder: Path, **options: Any) -> Any:
     Errors: DataError for a folder that transformers cannot load, weights that leave parameters out, which would be
         random numbers (a pooler may be missing: nobody asks an encoder for it), or hold layers the model has not.
     """
-    with quiet():
+    with _quiet():
         model, absent, extra = _loaded(auto, folder, **options)
-    unasked = "pooler" if auto.__name__ == "AutoModel" else None
-    refuse_absent(model, {name for name in absent if not (unasked and unasked in name)}, folder)
+    if auto.__name__ == "AutoModel":
+        absent = {name for name in absent if "pooler" not in name}
+    refuse_absent(model, absent, folder)
     layers = [name for name in extra if re.search(r"(layers?|h|blocks?)\.\d+\.", name)]
     if layers:
         raise DataError(
@@ -294,8 +295,7 @@ def _loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str], set
 
 
 @contextmanager
-def quiet(wanted: bool = True) -> Iterator[None]:
-    """Let transformers say nothing of weights that are left out or new."""
+def _quiet(wanted: bool = True) -> Iterator[None]:
     from transformers.utils import logging
 
     before = logging.get_verbosity()

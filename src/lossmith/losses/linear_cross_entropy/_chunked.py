@@ -103,7 +103,6 @@ def chunked_sum(
     terms: RowTerms,
     want: tuple[bool, bool, bool],
     max_memory: int | None,
-    grad_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Return Σ loss over the counted rows and its gradients with respect to hidden, head (wide) and bias (wide)."""
     options = terms.options
@@ -118,7 +117,6 @@ def chunked_sum(
         want=want,
         filter_below=options.filter_below,
         max_memory=max_memory,
-        grad_dtype=grad_dtype,
     )
     losses = torch.empty(stream.count, dtype=stream.wide, device=hidden.device)
 

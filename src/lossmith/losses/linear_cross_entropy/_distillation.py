@@ -129,11 +129,9 @@ def _forward(
     caps = [None if math.isinf(cap) else cap for cap in shape[:2]]
     rows = None if weights is None or bool((weights != 0).all()) else weights.nonzero()[:, 0]
     half = None if max_memory is None else max_memory // 2
-    student = Stream(hidden.to(narrow), head.to(narrow), bias, shape[2], caps[0], rows,
-                     want=(want[0], want[1], want[2]), max_memory=half, grad_dtype=hidden.dtype)  # fmt: skip
-    teacher = Stream(
-        teacher_hidden.to(teacher_narrow), teacher_head.to(teacher_narrow), teacher_bias, shape[3], caps[1], rows
-    )
+    student = Stream(hidden, head.to(narrow), bias, shape[2], caps[0], rows,
+                     want=(want[0], want[1], want[2]), max_memory=half)  # fmt: skip
+    teacher = Stream(teacher_hidden, teacher_head.to(teacher_narrow), teacher_bias, shape[3], caps[1], rows)
     teacher.block, teacher.piece = student.block, student.piece
     w = torch.ones(student.count, dtype=student.wide, device=hidden.device)
     if weights is not None:

@@ -49,8 +49,7 @@ def _forward(
             grads[0] = _spread_rows(grads[0], rows, hidden)
         else:
             terms = RowTerms(targets, weights, class_weights, options, len(head))
-            x, w = _narrow(hidden, head, None, compute)
-            value, *grads = chunked_sum(x, w, bias, rows, terms, asked, max_memory, hidden.dtype)
+            value, *grads = chunked_sum(hidden, head.to(compute), bias, rows, terms, asked, max_memory)
     counted = _count(targets, weights, class_weights, value.dtype)
     nothing = [value.new_empty(0) if grad is None else grad for grad in grads]
     return value, counted, nothing[0].to(hidden.dtype), nothing[1], nothing[2]

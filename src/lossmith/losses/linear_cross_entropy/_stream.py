@@ -54,12 +54,12 @@ def product_dtype(x: Tensor) -> torch.dtype:
 class Stream:
     """Walk over ``z = cap(scale·(hidden·headᵀ + bias))``, some rows at a time, in float32 or wider.
 
-    hidden [N, D], head [V, D], bias [V]; rows: which rows of hidden (int64[n]; None: all); exact: for each of these
-    rows a column whose logit is made in wide precision even where the products are bfloat16 (the target's: what is
-    subtracted from logsumexp may not carry the rounding of a half-precision product).
+    hidden [N, D], head [V, D], bias [V]: hidden is multiplied in the head's dtype, and its gradient lies in its own.
+    rows: which rows of hidden (int64[n]; None: all); exact: for each of these rows a column whose logit is made in wide
+    precision even where the products are bfloat16 (the target's: what is subtracted from logsumexp may not carry the
+    rounding of a half-precision product).
     want: whose gradient `run` shall make; they lie in grad_hidden, grad_head, grad_bias afterwards.
     filter_below: columns whose share of the gradient stays below it in a whole block take no part in grad_hidden.
-    grad_dtype: of grad_hidden; None: that of hidden.
     """
 
     hidden: Tensor
@@ -72,7 +72,6 @@ class Stream:
     want: tuple[bool, bool, bool] = (False, False, False)
     filter_below: float = 0.0
     max_memory: int | None = None
-    grad_dtype: torch.dtype | None = None
     grad_hidden: Tensor | None = field(init=False, default=None)
     grad_head: Tensor | None = field(init=False, default=None)
     grad_bias: Tensor | None = field(init=False, default=None)
@@ -82,7 +81,7 @@ class Stream:
     _tile: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.narrow = narrow = product_dtype(self.hidden)
+        self.narrow = narrow = product_dtype(self.head)
         self.wide = torch.promote_types(narrow, torch.float32)
         self.bias = None if self.bias is None else self.bias.to(self.wide)
         like, (width, depth) = self.head.new_empty, self.head.shape
@@ -90,7 +89,7 @@ class Stream:
             self._tile = like(min(width, max(1, WIDENED_BYTES // (depth * narrow.itemsize))), depth, dtype=narrow)
         if self.want[0]:
             made = torch.empty_like if self.rows is None else torch.zeros_like
-            self.grad_hidden = made(self.hidden, dtype=self.grad_dtype or self.hidden.dtype)
+            self.grad_hidden = made(self.hidden)
         if self.want[1]:
             self.grad_head = like(self.head.shape, dtype=self.wide).zero_()
         if self.want[2]:
@@ -127,7 +126,8 @@ class Stream:
         """Return the counted rows [r, D] of a block and their product with the head [r, V], in this walk's buffer."""
         if self._buffer is None:
             self._buffer = self.head.new_empty(self.block, len(self.head), dtype=self.narrow)
-        x = (self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]).to(self.narrow)
+        x = self.hidden[span] if self.rows is None else self.hidden[self.rows[span]]
+        x = x.to(self.head.dtype).to(self.narrow)
         z = self._buffer[: len(x)]
         for columns, head in self._heads():
             torch.mm(x, head.T, out=z[:, columns])

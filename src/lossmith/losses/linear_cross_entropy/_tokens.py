@@ -129,9 +129,8 @@ def _stream(
 ) -> tuple[Stream, Tensor | None]:
     rows = counted_rows(targets, None, None)
     exact = targets if rows is None else targets[rows]
-    hidden, head = hidden.to(compute), head.to(compute)
     return (
-        Stream(hidden, head, bias, logit_scale, softcap, rows, exact, max_memory=max_memory),
+        Stream(hidden, head.to(compute), bias, logit_scale, softcap, rows, exact, max_memory=max_memory),
         rows,
     )
 
