@@ -21,15 +21,23 @@ class Options:
     filter_below: float = 0.0
 
 
-def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn logits into probabilities in place; return the largest logit [r] and log Σ exp(z − largest) [r].
+def exponentials_(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits into exp(z − largest) in place; return the largest logit [r] and the sum of the row [r], ≥ 1.
 
-    Their sum is logsumexp; apart, since what is near the largest is subtracted from it before anything is rounded. The
-    sum comes from the largest probability, which is its inverse and never tiny: one exponential an entry in all.
+    log(sum) + largest is logsumexp; apart, since what is near the largest is subtracted from it before anything is
+    rounded. Four passes of a row in the cache: torch.softmax alone takes longer (22.5 µs against 18 + 4 a row of
+    32,000), and its division by the sum is one more that the gradient's own factor can carry.
     """
     largest = z.amax(1)
-    torch.softmax(z, 1, out=z)
-    return largest, -z.amax(1).log_()
+    z.sub_(largest[:, None]).exp_()
+    return largest, z.sum(1)
+
+
+def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits into probabilities in place; return the largest logit [r] and log Σ exp(z − largest) [r]."""
+    largest, total = exponentials_(z)
+    z.mul_(total.reciprocal()[:, None])
+    return largest, total.log_()
 
 
 @dataclass(slots=True)
@@ -52,7 +60,8 @@ class RowTerms:
         picked = z.gather(1, target)[:, 0]
         own = None if self.class_weights is None else self.class_weights[target[:, 0]].to(z.dtype)
         spread = self._spread(z) if s else None  # Σⱼ cⱼ·zⱼ and Σⱼ cⱼ
-        largest, log_sum = softmax_(z)
+        largest, total = exponentials_(z)
+        log_sum = total.log()
         lse = largest + log_sum
         loss = log_sum + (largest - picked)
         inner = loss if own is None else loss * own
@@ -61,7 +70,7 @@ class RowTerms:
         if zeta:
             inner = inner + zeta * lse * lse * (1.0 if own is None else own)
         if gradient:
-            self._gradient(z, target, lse, own, spread, span)
+            self._gradient(z, total, target, lse, own, spread, span)
         return inner if self.weights is None else inner * self.weights[span].to(z.dtype)
 
     def _spread(self, z: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -72,27 +81,28 @@ class RowTerms:
 
     def _gradient(
         self,
-        p: Tensor,
+        e: Tensor,
+        total: Tensor,
         target: Tensor,
         lse: Tensor,
         own: Tensor | None,
         spread: tuple[Tensor, Tensor | float] | None,
         span: slice,
     ) -> None:
-        """Turn probabilities into the logits' gradient, in place: onehot is taken off before anything is rounded."""
+        """Turn exponentials into the logits' gradient, in place: onehot is taken off before anything is rounded.
+
+        Of a row: ``w·[(peak + 2ζ·lse·c_t + (s/V)·Σc)·e/Σe − (s/V)·c − peak·onehot]``, peak = (1 − s)·c_t.
+        """
         s, zeta = self.options.label_smoothing, self.options.z_loss
-        one = torch.ones_like(lse) if own is None else own
+        each = torch.ones_like(lse) if self.weights is None else self.weights[span].to(e.dtype)
+        one = each if own is None else each * own
         peak = (1 - s) * one
-        mass = peak + 2 * zeta * lse * one + (0.0 if spread is None else s / self.classes * spread[1])
-        if own is not None or zeta or s:
-            p.mul_(mass[:, None])
+        mass = peak + 2 * zeta * lse * one + (0.0 if spread is None else s / self.classes * spread[1] * each)
+        e.mul_((mass / total)[:, None])
         if s:
-            p.sub_(
-                s / self.classes if self.class_weights is None else s / self.classes * self.class_weights.to(p.dtype)
-            )
-        p.scatter_add_(1, target, -peak[:, None])
-        if self.weights is not None:
-            p.mul_(self.weights[span, None].to(p.dtype))
+            share = s / self.classes * each[:, None]
+            e.sub_(share if self.class_weights is None else share * self.class_weights.to(e.dtype))
+        e.scatter_add_(1, target, -peak[:, None])
 
 
 def chunked_sum(
