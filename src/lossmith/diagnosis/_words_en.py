@@ -63,10 +63,9 @@ ENGLISH: dict[str, tuple[str, str]] = {
     ),
     "overfit": (
         "The model overfits: the eval loss was lowest ({lowest}) at step {lowest_step} and has risen by {rise_percent} since, to {last}.",
-        KEEP
-        + " and stop there: fewer num_train_epochs, or EarlyStoppingCallback. To get further: more data, more weight_decay or "
-        "dropout, a smaller model or a lower learning_rate. If another metric still improves (word error rate, accuracy), judge "
-        "by that one.",
+        KEEP + " and stop there: fewer num_train_epochs, or early stopping (EarlyStoppingCallback in transformers, "
+        "--early-stopping-patience in lossmith finetune). To get further: more data, more weight_decay or dropout, a smaller model "
+        "or a lower learning_rate. If another metric still improves (word error rate, accuracy), judge by that one.",
     ),
     "train_val_gap": (
         "The eval loss ({eval}) is {ratio} times the training loss ({train}), without having risen.",

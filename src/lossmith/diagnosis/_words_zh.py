@@ -52,8 +52,8 @@ CHINESE: dict[str, tuple[str, str]] = {
     "overfit": (
         "模型过拟合：验证损失在第 {lowest_step} 步最低（{lowest}），此后上升了 {rise_percent}，到 {last}。",
         "保留第 {lowest_step} 步的检查点（load_best_model_at_end=True, metric_for_best_model='eval_loss'）并在那里停止："
-        "减少 num_train_epochs，或用 EarlyStoppingCallback。想更进一步：更多数据、更大的 weight_decay 或 dropout、更小的模型或更低的 "
-        "learning_rate。若另一个指标（词错误率、准确率）仍在变好，以那个指标为准。",
+        "减少 num_train_epochs，或提前停止（transformers 的 EarlyStoppingCallback，lossmith finetune 的 --early-stopping-patience）。"
+        "想更进一步：更多数据、更大的 weight_decay 或 dropout、更小的模型或更低的 learning_rate。若另一个指标（词错误率、准确率）仍在变好，以那个指标为准。",
     ),
     "train_val_gap": (
         "验证损失（{eval}）是训练损失（{train}）的 {ratio} 倍，但没有上升。",

@@ -238,7 +238,7 @@ def whole(auto: Any, folder: Path, **options: Any) -> Any:
     """
     with _quiet():
         model, absent, extra = _loaded(auto, folder, **options)
-    if auto.__name__ == "AutoModel":
+    if auto.__name__.endswith("Model"):  # AutoModel, BertModel
         absent = {name for name in absent if "pooler" not in name}
     refuse_absent(model, absent, folder)
     layers = [name for name in extra if re.search(r"(layers?|h|blocks?)\.\d+\.", name)]

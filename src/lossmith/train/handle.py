@@ -39,11 +39,10 @@ class TrainedRun:
 
     @cached_property
     def model(self) -> Any:
-        """The Hugging Face model, in evaluation mode."""
-        from transformers.utils import logging
+        """The Hugging Face model, in evaluation mode; DataError for weights that leave parameters out."""
+        from lossmith.models.build import whole
 
-        logging.disable_progress_bar()
-        return _class_of(self.model_folder).from_pretrained(self.model_folder).eval()
+        return whole(_class_of(self.model_folder), self.model_folder).eval()
 
     @cached_property
     def writer(self) -> Any:
@@ -93,10 +92,9 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 def _class_of(model: Path) -> Any:
     """Return the class that wrote a model folder; where transformers has no such class, the one of causal models."""
-    import json
-
     import transformers
 
-    written = json.loads((model / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    found = getattr(transformers, str(written[0]), None)
+    from lossmith.models.build import architectures
+
+    found = getattr(transformers, (architectures(model) or [""])[0], None)
     return found if hasattr(found, "from_pretrained") else transformers.AutoModelForCausalLM
