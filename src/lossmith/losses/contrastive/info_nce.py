@@ -45,7 +45,7 @@ def info_nce(
         there; a query whose label no key has weighs nothing. Not additive: a smaller batch has fewer negatives.
     Use: for sentence embeddings (SimCSE: 0.05), image and text (CLIP: learned, from 0.07), retrieval.
     Avoid: over micro-batches: accumulating makes no larger batch; with duplicates and no ids: they are false negatives.
-    Memory: beside embeddings and their gradients, some rows of the N×M similarities: max_memory, as linear_cross_entropy.
+    Memory: beside embeddings and their gradients, rows of the N×M similarities (max_memory: as linear_cross_entropy).
     Errors: InputError for shapes that do not fit, positives out of range, and a temperature that is not above 0.
     Source: https://arxiv.org/abs/1807.03748 (van den Oord et al. 2018), https://arxiv.org/abs/2103.00020 (CLIP,
         figure 3), https://arxiv.org/abs/2002.05709 (SimCLR)

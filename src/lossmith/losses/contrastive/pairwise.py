@@ -45,7 +45,7 @@ def siglip(
     Use: for image and text, or two languages, in large batches: no softmax over the batch, so no synchronisation of it.
         The paper starts at temperature 1/10 and bias −10, both learned (the bias keeps the first steps small).
     Avoid: for small batches of near-duplicates without ids; where a ranking by softmax is what you measure: info_nce.
-    Memory: beside embeddings and their gradients, some rows of the N×M similarities: max_memory, as linear_cross_entropy.
+    Memory: beside embeddings and their gradients, rows of the N×M similarities (max_memory: as linear_cross_entropy).
     Errors: InputError for shapes that do not fit and a temperature that is not above 0.
     Source: https://arxiv.org/abs/2303.15343 (Zhai et al. 2023, algorithm 1)
 
@@ -113,7 +113,7 @@ def decoupled(
         of each other. A pair of weight 0 is not there; a query without any negative weighs nothing. Not additive.
     Use: for small batches (32 to 512), where InfoNCE's own positive in its denominator shrinks the gradient.
     Avoid: for large batches, where it does what info_nce does; where the loss is read as a likelihood: it is none.
-    Memory: beside embeddings and their gradients, some rows of the N×M similarities: max_memory, as linear_cross_entropy.
+    Memory: beside embeddings and their gradients, rows of the N×M similarities (max_memory: as linear_cross_entropy).
     Errors: InputError for shapes that do not fit and a temperature that is not above 0.
     Source: https://arxiv.org/abs/2110.06848 (Yeh et al. 2022, definition 1)
 
@@ -169,7 +169,7 @@ def supervised_contrastive(
         shares weighs nothing (it stays a candidate). Views of one example are rows of one label. Not additive.
     Use: to shape embeddings by class before a linear classifier, and with few examples a class as an auxiliary loss.
     Avoid: where most labels occur once in a batch (nothing is counted); for pairs without labels: info_nce.
-    Memory: beside embeddings and their gradients, some rows of the N×N similarities: max_memory, as linear_cross_entropy.
+    Memory: beside embeddings and their gradients, rows of the N×N similarities (max_memory: as linear_cross_entropy).
     Errors: InputError for shapes that do not fit, floating labels, and a temperature that is not above 0.
     Source: https://arxiv.org/abs/2004.11362 (Khosla et al. 2020, equation 2)
 
