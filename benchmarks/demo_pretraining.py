@@ -34,11 +34,7 @@ def main(data: str, steps: int, body: Path | None) -> None:
     """Pre-train once, fine-tune 18 times, keep a row per number of examples."""
     start = time.perf_counter()
     train, test, prose = DATA[data](CACHE / data)
-    body = body or pretrain(
-        f"bert-{data}", inputs=(str(prose),), objective="sentence_pair", mask_rate=0.3, mask_unit="word",
-        tokenizer="bpe:4096", max_steps=steps, per_device_train_batch_size=16, eval_steps=steps // 5,
-        eval_max_tokens=65536, sample_tokens=0,
-    )  # fmt: skip
+    body = body or pretrained(f"bert-{data}", prose, steps)
     record = json.loads((body / "run.json").read_text(encoding="utf-8"))
     told = {key: round(value, 4) for key, value in record["result"].items() if key.startswith("eval_loss")}
     used = record["config"]
@@ -69,6 +65,14 @@ def main(data: str, steps: int, body: Path | None) -> None:
             "test_rows": 2000, "pretraining": told, **AT_ONCE,
             "seconds_since_start": round(time.perf_counter() - start, 1),
         })  # fmt: skip
+
+
+def pretrained(name: str, prose: Path, steps: int) -> Path:
+    """Return the run of a nano ModernBERT that reads prose: hidden words and next sentences."""
+    return pretrain(
+        name, inputs=(str(prose),), objective="sentence_pair", mask_rate=0.3, mask_unit="word", tokenizer="bpe:4096",
+        max_steps=steps, per_device_train_batch_size=16, eval_steps=steps // 5, eval_max_tokens=65536, sample_tokens=0,
+    )  # fmt: skip
 
 
 def yardstick(data: str) -> None:

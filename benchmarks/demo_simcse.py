@@ -1,8 +1,8 @@
 """Demonstration 2: does SimCSE on raw sentences lift similarity over the encoder that it starts from? Three seeds.
 
-    python benchmarks/demo_simcse.py [--body RUN] [--steps 200] [--seeds 1 2 3] [--try]
+    python benchmarks/demo_simcse.py [--body-steps 1000 | --body RUN] [--steps 100] [--seeds 1 2 3] [--try]
 
-The body is that of benchmarks/demo_pretraining.py --data sections (masked and next-sentence pre-training on Debian's
+The body is made as in benchmarks/demo_pretraining.py --data sections (masked and next-sentence pre-training on Debian's
 package descriptions, without those of the test rows); `lossmith train --objective contrastive` goes on from it, on the
 sentences of the same prose: two dropouts of one sentence are a pair, nobody says which sentences belong together.
 
@@ -17,6 +17,7 @@ Interval: mean ± t(0.975, n−1)·s/√n over the seeds; gains are paired by se
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections import Counter
@@ -27,7 +28,8 @@ from typing import Any
 import numpy as np
 from demo_data import CACHE, sections, tagged
 from demo_data_similarity import fetch, lee
-from demo_runs import AT_ONCE, RUNS, bare, over_seeds, pretrain, side_by_side
+from demo_pretraining import pretrained
+from demo_runs import AT_ONCE, bare, over_seeds, pretrain, side_by_side
 from rows import keep
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from transformers.utils import logging
@@ -113,9 +115,10 @@ def measured(args: argparse.Namespace, judged: dict[str, Judged], prose: Path) -
 def main() -> None:
     """Measure and keep the row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--body", type=Path, default=RUNS / "bert-sections")
+    parser.add_argument("--body", type=Path, help="a run of an earlier call, instead of pre-training anew")
+    parser.add_argument("--body-steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -124,14 +127,18 @@ def main() -> None:
     args = parser.parse_args()
     start = time.perf_counter()
     train, test, prose = sections(CACHE / "sections")
+    args.body = args.body or pretrained("simcse-body", prose, args.body_steps)
     texts, sets = tagged(train if args.dry else test)
     judged = {"tags": (texts, alike(sets))} | ({} if args.dry else {"lee": lee(fetch(CACHE / "similarity"))})
     row = measured(args, judged, prose)
-    options = {name: value for name, value in vars(args).items() if name not in ("body", "dry")}
+    options = {name: value for name, value in vars(args).items() if name not in ("body", "body_steps", "dry")}
+    options["body_steps"] = json.loads((args.body / "run.json").read_text(encoding="utf-8"))["steps"]
     about = {"unit": "Spearman's correlation", "judged_texts": {task: len(x) for task, (x, _) in judged.items()}}
     took = AT_ONCE | {"body": args.body.name, "seconds": round(time.perf_counter() - start)}
     if not args.dry:
         keep("demo_simcse", {**about, **row, **options, **took})
+    else:
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":
