@@ -55,6 +55,21 @@ def test_any_shape_in_any_blocks_is_the_formula(
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [0, 1, 23])
+def test_what_memory_held_before_is_nowhere_in_the_gradients(dtype: torch.dtype, rows: int) -> None:
+    """In its deterministic mode torch fills what it allocates with NaN: the first block must write, not add."""
+    inputs = example(dtype, rows=rows, width=8, vocabulary=40)
+    expected = gradients(reference(**inputs).value, inputs)
+    torch.use_deterministic_algorithms(True)
+    try:
+        ours = gradients(linear_cross_entropy(**inputs, max_memory=40 * 4 * 5).value, inputs)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
+
+
 def test_logits_of_one_block_only_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     product = _stream.Stream.product

@@ -291,5 +291,8 @@ def test_a_teacher_without_a_head_is_refused(place: Path, tmp_path: Path) -> Non
     base.save_pretrained(headless)
     (headless / "config.json").write_text(json.dumps(config), encoding="utf-8")
     options = small(place) | kinds(place)["distill"] | {"teacher": str(headless), "output_dir": str(tmp_path / "b")}
-    with pytest.raises(DataError, match=r"are not those of a LlamaForCausalLM: 1 of its parameters, lm_head\.weight"):
+    refused = r"are not those of a LlamaForCausalLM: 1 of its parameters, lm_head\.weight"
+    with pytest.raises(DataError, match=refused):
         lossmith.train(place / "诗.txt", **options)
+    with pytest.raises(DataError, match=refused):
+        _ = lossmith.load_run(headless).model
