@@ -1,11 +1,12 @@
 """Demonstration 1: masked and next-sentence pre-training on prose, then classification, against the same from scratch.
 
-    python benchmarks/demo_pretraining.py [--steps 1250] [--body RUN] [--data definitions|sections] [--yardstick]
+    python benchmarks/demo_pretraining.py [--steps 1250] [--body RUN] [--data NAME] [--yardstick]
 
 A nano ModernBERT reads WordNet as a dictionary (11 MB, without the definitions of the test rows), then learns from 100,
 1,000 and all 6,000 labelled definitions which of 15 kinds of thing each defines; three seeds each draw the rows and the
 weights. The same shape with the same tokenizer starts from random weights beside it. Judged on 2,000 other definitions.
---data sections: Debian's package descriptions (14.7 MB) and ten sections instead (4,872 rows). --yardstick keeps rows
+--data sections: Debian's package descriptions (14.7 MB) and ten sections instead (4,872 rows). --data reviews: Chinese,
+the People's Daily and reviews (8.5 MB), and whether these praise or complain. --yardstick keeps rows
 of what a logistic regression on tf-idf makes of the same rows, and trains nothing else.
 """
 
@@ -22,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from demo_data import CACHE, definitions, sections, write_rows
+from demo_data_chinese import reviews
 from demo_runs import AT_ONCE, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 SEEDS = (1, 2, 3)
 EPOCHS = {100: 20.0, 1000: 6.0, None: 3.0}
-DATA: dict[str, Callable[[Path], tuple[Path, Path, Path]]] = {"definitions": definitions, "sections": sections}
+DATA: dict[str, Callable[[Path], tuple[Path, Path, Path]]] = {
+    "definitions": definitions, "sections": sections, "reviews": reviews,
+}  # fmt: skip
 
 
 def main(data: str, steps: int, body: Path | None) -> None:
