@@ -12,6 +12,7 @@ import json
 import random
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ NOUNS = (
 
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？：；])\s*")
 HOW_IT_IS_BUILT = ("role", "implemented-in", "interface", "uitoolkit", "x11", "scope", "suite", "made-of", "devel")
+
+
+def downloaded(folder: Path, requirement: str, *options: str) -> Path:
+    """Return the file that `pip download` gets for NAME==VERSION, fetched once into a folder; nothing is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = requirement.replace("==", "-")
+    if not list(folder.glob(f"{name}*")):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options, "--dest", str(folder)]
+        subprocess.run([*pip, requirement], check=True)
+    return next(folder.glob(f"{name}*"))
 
 
 def fetch_index(languages: str = "en,zh_CN,fr") -> Path:

@@ -5,23 +5,13 @@ pip download gensim==4.4.0 (LGPL-2.1) into a folder, once: only its test data is
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from demo_data import downloaded
 
 LEE = "gensim/test/test_data/"
-
-
-def fetch(folder: Path) -> Path:
-    """Download gensim's wheel into `folder` where it is missing, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("gensim-*.whl")):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "gensim==4.4.0"]
-        subprocess.run(pip, check=True)
-    return folder
 
 
 def lee(folder: Path) -> tuple[list[str], np.ndarray]:
@@ -31,5 +21,5 @@ def lee(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _wheel(folder: Path, name: str) -> str:
-    with zipfile.ZipFile(next(folder.glob("gensim-*.whl"))) as wheel:
+    with zipfile.ZipFile(downloaded(folder, "gensim==4.4.0")) as wheel:
         return wheel.read(LEE + name).decode("latin-1")

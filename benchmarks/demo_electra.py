@@ -1,6 +1,6 @@
 """Demonstration 4: ELECTRA against masked language modelling at equal compute, judged by what they are worth.
 
-    python benchmarks/demo_electra.py [--seconds 150]
+    python benchmarks/demo_electra.py [--seconds 150 | --rates]
 
 Both read the same prose (WordNet as a dictionary, without the test rows) with the same tokenizer, the same encoder
 shape and the same batch, each with the preset's optimizer for it, for as many steps as fit the same time: short runs of
@@ -8,12 +8,15 @@ both in turns say how long a step takes, the faster of two each, since the machi
 Then both learn the 15 kinds of demonstration 1 from 1,000 rows, three seeds, as does the untrained shape.
 
 Effective rank: (Σλ)²/Σλ² of the covariance's eigenvalues of the test texts' mean states: how many directions they use.
+--rates: what the discriminator learns in 400 steps with which optimizer and rate, and nothing else: its loss against
+the entropy of the share of replaced tokens, which is what one pays who knows that share alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,7 @@ from demo_runs import AT_ONCE, bare, judged, over_seeds, pretrain, side_by_side
 from rows import keep
 
 from lossmith.evaluate.encoders import embeddings, open_encoder
+from lossmith.models.folder import find_model
 
 EXAMPLES, EPOCHS = 1000, 6.0
 SHARED: dict[str, Any] = {"tokenizer": "bpe:4096", "eval_max_tokens": 65536, "sample_tokens": 0, "save_steps": 10**6}
@@ -42,15 +46,13 @@ def main(seconds: float) -> None:
     train, test, prose = definitions(CACHE / "definitions")
     every = SHARED | {"inputs": (str(prose),)}
     each = [{name: step_seconds(name, options | every) for name, options in WAYS.items()} for _ in range(2)]
-    bodies, told = {}, {}
+    bodies: dict[str, Path] = {}
+    told: dict[str, dict[str, Any]] = {}
     for name, options in WAYS.items():
         steps = int(seconds / min(turn[name] for turn in each))
         body = bodies[name] = pretrain(f"equal-{name}", **options, **every, max_steps=steps, eval_steps=steps)
-        result = json.loads((body / "run.json").read_text(encoding="utf-8"))["result"]
-        kept = {key: round(x, 4) for key, x in result.items() if key.startswith("eval_") and isinstance(x, float)}
-        took = {"calibrated_step_seconds": [round(turn[name], 4) for turn in each]}
-        took["seconds_of_steps"] = round(trained_for(body), 1)
-        told[name] = {"steps": steps, **took, **kept}
+        told[name] = {"steps": steps, "calibrated_step_seconds": [round(turn[name], 4) for turn in each],
+                      "seconds_of_steps": round(trained_for(body), 1), **evaluated(body)}  # fmt: skip
     bodies["untrained"] = bare(bodies["masked"], "equal-untrained")
     shared: dict[str, Any] = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "per_device_train_batch_size": 32}
     drawn = {seed: some(train, EXAMPLES, seed) for seed in SEEDS}
@@ -68,10 +70,33 @@ def main(seconds: float) -> None:
                               "seconds_of_all": round(time.perf_counter() - start, 1)})  # fmt: skip
 
 
+def rates(steps: int = 400) -> None:
+    """Train a discriminator with each optimizer and rate, keep a row each."""
+    _, _, prose = definitions(CACHE / "definitions")
+    every = SHARED | WAYS["replaced_token"] | {"inputs": (str(prose),), "max_steps": steps, "eval_steps": steps}
+    muon = [{"optim": "muon", "learning_rate": rate, "adamw_learning_rate": 0.007} for rate in (0.005, 0.01, 0.02)]
+    tried = muon + [{"optim": "adamw", "learning_rate": rate} for rate in (1e-3, 1.5e-3, 2e-3, 4e-3)]
+    named = {f"rate-{one['optim']}-{one['learning_rate']}": one for one in tried}
+    made = side_by_side({name: [partial(pretrain, name, **every, **one)] for name, one in named.items()})
+    for name, (body,) in made.items():
+        figures = evaluated(body)
+        share = figures["eval_original_share"]
+        entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+        keep("demo_electra", {"data": "definitions", "objective": "replaced_token", **named[name], "steps": steps,
+                              "unit": "nats a token", "entropy_of_replaced_share": round(entropy, 4),
+                              "below_it": round(entropy - figures["eval_loss/discriminator"], 4), **figures,
+                              **AT_ONCE})  # fmt: skip
+
+
+def evaluated(body: Path) -> dict[str, float]:
+    """Return the figures of a run's last evaluation."""
+    result = json.loads((body / "run.json").read_text(encoding="utf-8"))["result"]
+    return {key: round(x, 4) for key, x in result.items() if key.startswith("eval_") and isinstance(x, float)}
+
+
 def effective_rank(body: Path, texts: list[str]) -> float:
     """Return (Σλ)²/Σλ² over the eigenvalues of the covariance of the texts' mean states, of unit length."""
-    folder = body / "model" if (body / "model").is_dir() else body
-    vectors = embeddings(open_encoder(folder, "AutoModel"), texts, 64, "mean")
+    vectors = embeddings(open_encoder(find_model(body), "AutoModel"), texts, 64, "mean")
     spread = np.linalg.eigvalsh(np.cov(vectors.T))
     return round(float(spread.sum() ** 2 / (spread**2).sum()), 1)
 
@@ -90,4 +115,9 @@ def trained_for(run: Path) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=150.0)
-    main(parser.parse_args().seconds)
+    parser.add_argument("--rates", action="store_true", help="the discriminator's optimizers and rates alone")
+    given = parser.parse_args()
+    if given.rates:
+        rates()
+    else:
+        main(given.seconds)

@@ -6,8 +6,8 @@ A nano ModernBERT reads WordNet as a dictionary (11 MB, without the definitions 
 1,000 and all 6,000 labelled definitions which of 15 kinds of thing each defines; three seeds each draw the rows and the
 weights. The same shape with the same tokenizer starts from random weights beside it. Judged on 2,000 other definitions.
 --data sections: Debian's package descriptions (14.7 MB) and ten sections instead (4,872 rows). --data reviews: Chinese,
-the People's Daily and reviews (8.5 MB), and whether these praise or complain. --yardstick keeps rows
-of what a logistic regression on tf-idf makes of the same rows, and trains nothing else.
+the People's Daily and reviews (9 MB), and whether these praise or complain. --yardstick keeps rows of what a logistic
+regression on tf-idf makes of the same rows, and trains nothing else.
 """
 
 from __future__ import annotations

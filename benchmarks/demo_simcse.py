@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from demo_data import CACHE, sections, tagged
-from demo_data_similarity import fetch, lee
+from demo_data_similarity import lee
 from demo_pretraining import pretrained
 from demo_runs import AT_ONCE, bare, over_seeds, pretrain, side_by_side
 from rows import keep
@@ -129,7 +129,7 @@ def main() -> None:
     train, test, prose = sections(CACHE / "sections")
     args.body = args.body or pretrained("simcse-body", prose, args.body_steps)
     texts, sets = tagged(train if args.dry else test)
-    judged = {"tags": (texts, alike(sets))} | ({} if args.dry else {"lee": lee(fetch(CACHE / "similarity"))})
+    judged = {"tags": (texts, alike(sets))} | ({} if args.dry else {"lee": lee(CACHE / "similarity")})
     row = measured(args, judged, prose)
     options = {name: value for name, value in vars(args).items() if name not in ("body", "body_steps", "dry")}
     options["body_steps"] = json.loads((args.body / "run.json").read_text(encoding="utf-8"))["steps"]

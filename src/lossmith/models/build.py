@@ -264,7 +264,8 @@ def refuse_absent(model: Any, absent: set[str], folder: Path) -> None:
 def architectures(folder: Path) -> list[str]:
     """Return the classes that a model's config.json names; none where it cannot be read."""
     try:
-        return list(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [])
+        written = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+        return [str(name) for name in written]
     except (OSError, ValueError, AttributeError):
         return []
 

@@ -157,9 +157,8 @@ def _electra(layers: int, width: int, heads: int, embedding: int) -> dict[str, A
 
 
 # Muon makes every step of a matrix equally long, also while its gradient is noise, which a discriminator's is for long.
-# After 400 steps on WordNet's definitions its loss was 0.006 nats a token below the entropy of the share of replaced
-# tokens, with adamw at 1e-3 0.018, at 2e-3 0.034, at 4e-3 0.007; after 1,100 at 1.5e-3 0.073 (by hand; muon after 776
-# 0.016: demo_electra.jsonl).
+# After 400 steps on WordNet's definitions its loss was at most 0.006 nats a token below the entropy of the share of
+# replaced tokens, with adamw at this rate 0.028 (demo_electra.py --rates).
 _NANO_ADAMW = _NANO_ANY | {"optim": "adamw", "learning_rate": 0.0015}
 
 DISCRIMINATORS: dict[str, Preset] = {

@@ -46,7 +46,8 @@ def linear_distillation(
     Use: to train a small model on a larger one's whole distribution: forward KL covers all that the teacher may say,
         reverse KL keeps to what it says most, between is GKD's.
     Avoid: where teacher and student have different vocabularies; top_k with beta 1, which would be infinite.
-    Memory: beside the student's gradients one block of logits of each: max_memory bytes in all (default 104 MB).
+    Memory: beside the student's gradients one block of logits of each: max_memory bytes in all (default: two of
+        linear_cross_entropy's).
     Errors: InputError for shapes that do not fit (vocabularies that differ among them) and options out of range.
     Source: https://arxiv.org/abs/1503.02531 (Hinton et al. 2015), https://arxiv.org/abs/2306.13649 (GKD: beta)
 

@@ -44,7 +44,8 @@ def linear_cross_entropy(
     Use: for the loss of every language model: causal, masked (only masked rows reach the head), sequence to sequence.
     Avoid: where you need the logits anyway, or a second derivative: impl="reference" holds them.
     Memory: beside the gradients and a float32 accumulator of the head's, one block of logits: max_memory bytes (default
-        52 MB, or 384 rows up to 200 MB, or 256). Gradients are made in the forward pass, those that are asked for only.
+        52 MB; where fewer than 384 rows fit: 384, as far as 200 MB hold them, and never fewer than 256). Gradients are
+        made in the forward pass, those that are asked for only.
     Errors: InputError for shapes that do not fit, unknown options, and targets outside [0, V) (CPU; on CUDA the device
         asserts, so that the host need not wait).
     Source: https://arxiv.org/abs/2411.09009 (Cut Your Losses); chunks with the gradient in the forward pass:

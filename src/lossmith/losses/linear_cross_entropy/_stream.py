@@ -93,13 +93,12 @@ class Stream:
         if self.want[0]:
             made = torch.empty_like if self.rows is None else torch.zeros_like
             self.grad_hidden = made(self.hidden)
-        if self.want[1]:
-            self.grad_head = like(self.head.shape, dtype=self.wide)
+        self.count = len(self.hidden if self.rows is None else self.rows)
+        if self.want[1]:  # the first block writes it, where there is one
+            fresh = like if self.count else self.head.new_zeros
+            self.grad_head = fresh(self.head.shape, dtype=self.wide)
         if self.want[2]:
             self.grad_bias = like(width, dtype=self.wide).zero_()
-        self.count = len(self.hidden if self.rows is None else self.rows)
-        if self.grad_head is not None and not self.count:
-            self.grad_head.zero_()  # else the first block writes it
         self.block = min(self.count, block_rows(width, narrow.itemsize, self.max_memory))
         self.piece = max(1, min(self.block, PIECE_BYTES // (width * self.wide.itemsize)))
         if self.filter_below > 0 and self.want[0]:
@@ -195,8 +194,11 @@ class Stream:
             return
         # Each product is rounded once, and added in wide precision while it is still in the cache.
         for tile in spans(0, len(self.head), max(1, TILE_BYTES // (self.head.shape[1] * self.wide.itemsize))):
-            made, held = torch.mm(gradient[:, tile].T, x), self.grad_head[tile]
-            _ = held.add_(made) if kept else held.copy_(made)
+            made = torch.mm(gradient[:, tile].T, x)
+            if kept:
+                self.grad_head[tile] += made
+            else:
+                self.grad_head[tile] = made
 
     def _remember(self, largest: Tensor, gradient: Tensor, rows: slice) -> None:
         """Note the largest share of each column while the piece is in the cache (from a block in bf16: 10 ×)."""
