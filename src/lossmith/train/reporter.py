@@ -165,7 +165,7 @@ class PlainReporter(Reporter):
         unit = self.scale.eval_unit or self.scale.unit
         self.console.print(
             f"[bold]step {row['step']}  validation loss {row['eval_loss']:.4f} {unit}"
-            f"{figures(row)}[/bold]  ({counted(row)})"
+            f"{figures(row)}[/bold]  ({counted(row, unit)})"
         )
 
     def _sample(self, row: dict[str, Any]) -> None:

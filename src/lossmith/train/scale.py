@@ -37,13 +37,14 @@ def figures(row: dict[str, Any]) -> str:
     return text + "".join(f"  {name} {value:.4f}" for name, value in list(own.items())[:3])
 
 
-def counted(row: dict[str, Any]) -> str:
-    """Say on how much an evaluation was made.
+def counted(row: dict[str, Any], unit: str) -> str:
+    """Say on how much an evaluation was made, whose loss is measured in `unit`.
 
-    >>> counted({"eval_tokens": 1200}), counted({"eval_rows": 30})
-    ('1,200 tokens', '30 rows')
+    >>> counted({"eval_tokens": 1200}, "nats"), counted({"eval_tokens": 80}, "nats/pair"), counted({"eval_rows": 3}, "")
+    ('1,200 tokens', '80 pairs', '3 rows')
     """
-    return f"{row['eval_tokens']:,} tokens" if "eval_tokens" in row else f"{row.get('eval_rows', 0):,} rows"
+    one = unit.partition("/")[2] or "token"
+    return f"{row['eval_tokens']:,} {one}s" if "eval_tokens" in row else f"{row.get('eval_rows', 0):,} rows"
 
 
 def epoch_bar(epoch: str, loss: float, scale: Scale, width: int = 40) -> str:

@@ -30,10 +30,11 @@ def print_summary(console: Console, result: dict[str, Any], path: Path) -> None:
         per = f" (weighted sum of {', '.join(f'{name} {value:.4f}' for name, value in terms.items())})"
         of = f" of {next(iter(terms))}"
     bits = "" if result["eval_bpb"] is None else f" · [bold]{result['eval_bpb']:.4f}[/bold] bits/byte"
+    size = f", {result['eval_bytes']:,} bytes" if result["eval_bytes"] else ""
     console.print(
         f"validation loss [bold]{result['eval_loss']:.4f}[/bold] nats{per}"
         f" · perplexity{of} {result['eval_perplexity']:.2f}{bits}"
-        f" ({result['eval_tokens']:,} {unit}s, {result['eval_bytes'] or 0:,} bytes) in {result['seconds']:.0f} s"
+        f" ({result['eval_tokens']:,} {unit}s{size}) in {result['seconds']:.0f} s"
     )
     print_ending(console, result["findings"], places(path, result["example"], writes=result["objective"] == "causal"))
 
@@ -49,15 +50,18 @@ def print_ending(console: Console, findings: list[dict[str, Any]], left: list[tu
 
 
 def comparison(result: dict[str, Any]) -> Table:
-    """Return the table of baselines and the model, the most bits per byte first."""
+    """Return the table of baselines and the model, the most bits per byte first; of pairs there are none."""
     ours = {"label": "this model", "nats_per_token": result["eval_loss"], "bits_per_byte": result["eval_bpb"]}
     table = Table(title="what the number means (on the validation text)", title_justify="left", box=None)
     table.add_column("")
     table.add_column(f"nats/{result.get('unit', 'token')}", justify="right")
-    table.add_column("bits/byte", justify="right")
-    for row in sorted([*result["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or row["nats_per_token"])):
-        style = "bold green" if row is ours else ""
-        table.add_row(row["label"], number(row["nats_per_token"]), number(row["bits_per_byte"]), style=style)
+    rows = sorted([*result["baselines"], ours], key=lambda row: -(row["bits_per_byte"] or row["nats_per_token"]))
+    spelled = any(row["bits_per_byte"] is not None for row in rows)
+    if spelled:
+        table.add_column("bits/byte", justify="right")
+    for row in rows:
+        told = [row["nats_per_token"], *([row["bits_per_byte"]] if spelled else [])]
+        table.add_row(row["label"], *map(number, told), style="bold green" if row is ours else "")
     return table
 
 
