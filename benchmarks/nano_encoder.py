@@ -19,7 +19,7 @@ import transformers
 from demo_runs import RUNS, pretrain
 from rows import keep
 
-from lossmith.models.presets import ENCODERS, _modern_bert
+from lossmith.models.presets import ENCODERS, modern_bert
 
 SIZES = {"nano": (4, 128, 2), "10m": (6, 384, 6)}
 PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 128}
@@ -33,7 +33,7 @@ OPTIMIZERS: dict[str, dict[str, dict[str, Any]]] = {
 def shapes(size: str) -> dict[str, Any]:
     """Return configurations of one size by the name of their kind."""
     layers, width, heads = SIZES[size]
-    modern = _modern_bert(layers, width, heads)
+    modern = modern_bert(layers, width, heads)
     plain = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, **PLAIN}
     plain |= {"intermediate_size": 4 * width, "initializer_range": modern["initializer_range"]}
     return {

@@ -81,7 +81,12 @@ def _bert(layers: int, width: int, heads: int) -> dict[str, Any]:
     }
 
 
-def _modern_bert(layers: int, width: int, heads: int) -> dict[str, Any]:
+def modern_bert(layers: int, width: int, heads: int) -> dict[str, Any]:
+    """Return a ModernBERT's configuration without dropout, for texts that fit its context.
+
+    >>> modern_bert(4, 128, 2)["intermediate_size"]
+    192
+    """
     return {
         "num_hidden_layers": layers,
         "hidden_size": width,
@@ -115,7 +120,7 @@ _NANO_ANY: dict[str, Any] = {
 _NANO_MUON = _NANO_ANY | {"optim": "muon", "learning_rate": 0.02, "adamw_learning_rate": 0.007}
 
 ENCODERS: dict[str, Preset] = {
-    "nano": Preset("modernbert", _modern_bert(4, 128, 2), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
+    "nano": Preset("modernbert", modern_bert(4, 128, 2), "two CPU cores, minutes", 128, 1024, options=_NANO_MUON),
     "10m": Preset("bert", _bert(6, 384, 6), "a laptop, an hour", 512, 4096),
     "125m": Preset("bert", _bert(12, 768, 12), "one GPU, a day", 512, 50304),
     "350m": Preset("bert", _bert(24, 1024, 16), "one big GPU, days", 512, 50304),
