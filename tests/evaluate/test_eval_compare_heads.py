@@ -135,7 +135,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokens=words,
         tags=[["xyz"[(i + j) % 3] for j in range(len(w))] for i, w in enumerate(words)],
     )
-    said = list(write_all(folder / "generation-a", texts, tokenizer=None, batch_size=8, max_new_tokens=6))
+    said, _ = write_all(folder / "generation-a", texts, tokenizer=None, batch_size=8, max_new_tokens=6)
     target = [
         text[::-1] if i % 2 or not told.strip() else told
         for i, (text, told) in enumerate(zip(texts, said, strict=True))

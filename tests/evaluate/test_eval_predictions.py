@@ -221,7 +221,7 @@ ROWS: list[dict[str, object]] = [
     [
         ("classification", Columns(label="lable"), r"has no column 'lable' \(--label-column\).* Did you mean 'label'"),
         ("classification", Columns(labels=("b", "c")), r"the label 'a' in row 1 is none of the classes b, c"),
-        ("classification", Columns(probabilities=("p",)), r"row 2: the scores .* --logit-columns"),
+        ("classification", Columns(probabilities=("p",), labels=("a", "b")), r"row 2: the scores .* --logit-columns"),
         ("classification", Columns(logits=("p",), labels=("a", "b", "c")), r"row 1 has 2 scores for the 3 classes"),
         ("regression", Columns(), r"row 1: 'label' must be a number; got 'a'"),
         ("generation", Columns(), r"has no column 'reference' \(--label-column\)"),

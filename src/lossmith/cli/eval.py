@@ -158,6 +158,8 @@ def _check(args: Args) -> None:
         raise InputError(f"--task {args.task} takes one table; got {len(args.inputs) - 1}: {' '.join(args.inputs[1:])}")
     if args.max_examples is not None and args.max_examples < 1:
         raise InputError(f"--max-examples must be 1 or more; got {args.max_examples}")
+    if len(set(args.labels)) < len(args.labels):
+        raise InputError(f"--labels names a class twice: {' '.join(args.labels)}")
     if args.given and (args.task != "language_modeling" or args.predictions is not None or not args.rivals):
         raise InputError("--given is for the compressors beside a language model: leave it out here")
     if args.pictures is not None and args.task != "classification":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossmith.data.reading import check_encoding
 from lossmith.data.splitting import SPLITS as SENTENCE_SPLITS
 from lossmith.errors import InputError, did_you_mean
 
@@ -51,7 +52,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         self._check_split()
-        self._check_encoding()
+        check_encoding(self.encoding)
         self._check_texts()
         if not self.inputs:
             raise InputError("no input: expected files, folders, globs, '-' or the name of a corpus; got none")
@@ -96,15 +97,6 @@ class DataConfig:
     def in_sentences(self) -> bool:
         """Whether a document is a line, a sentence or a cell: what a split must not cut."""
         return self.columns > 1 or self.sentence_split in ("line", "sentence")
-
-    def _check_encoding(self) -> None:
-        try:
-            "".encode(self.encoding)
-        except (LookupError, TypeError) as error:
-            raise InputError(
-                f"--encoding must be a text encoding that Python knows, such as utf-8, gb18030, latin-1 or utf-16; "
-                f"got {self.encoding!r}"
-            ) from error
 
     @property
     def workers(self) -> int:

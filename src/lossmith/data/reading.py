@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lossmith.errors import DataError
+from lossmith.errors import DataError, InputError
 
 PIECE = 1 << 20
 # Zstandard may expand a byte 8,000-fold and more: small bites keep what one of them becomes small
@@ -61,11 +61,23 @@ def _zstd_blocks(path: Path) -> Iterator[bytes]:
         raise EOFError("the last frame has no end")
 
 
+def check_encoding(encoding: str) -> None:
+    """Raise InputError for what is no encoding of text that Python knows."""
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError) as error:
+        raise InputError(
+            f"--encoding must be a text encoding that Python knows, such as utf-8, gb18030, latin-1 or utf-16; "
+            f"got {encoding!r}"
+        ) from error
+
+
 def decoded(blocks: Iterator[bytes], encoding: str, name: str) -> Iterator[str]:
     """Yield the text of these bytes exactly, line ends included; a byte order mark at the start is dropped.
 
     Errors: DataError naming the file and the offset (after decompression) of the first byte that is no text.
     """
+    check_encoding(encoding)
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     consumed, first = 0, True
     for block in _with_last(blocks):

@@ -9,8 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.errors import DataError, did_you_mean
-from lossmith.evaluate.bootstrap import Floats, Resampling, sums_of_cells
-from lossmith.evaluate.outcome import Confusion, Difference, Figure, Outcome, Yardstick, differences_of, figures_of
+from lossmith.evaluate.bootstrap import Floats, Resampling, sums_of_cells, sums_of_units
+from lossmith.evaluate.outcome import (
+    Confusion,
+    Difference,
+    Figure,
+    Outcome,
+    Yardstick,
+    compare_means,
+    differences_of,
+    figures_of,
+    means,
+)
 
 Ints = NDArray[np.int64]
 MANY_CLASSES = 64  # more than these: no interval, whose K × K × samples table would not fit
@@ -163,13 +173,27 @@ def score_figures(probabilities: Floats, true: Ints, how: Resampling) -> list[Fi
 
     Formula: mean −ln p_label; mean Σₖ (pₖ − [k = label])². Source: Brier 1950, Monthly Weather Review 78(1).
     """
-    from lossmith.evaluate.bootstrap import sums_of_units
+    units = _score_units(probabilities, true)
+    draws = sums_of_units(units, how) if np.isfinite(units).all() else None
+    return figures_of(means(SCORES), units.sum(0), draws, how)
 
+
+def compare_scores(ours: tuple[Floats, Ints], other: tuple[Floats, Ints], how: Resampling) -> list[Difference]:
+    """Return ours − other of what `score_figures` gives; each side: probabilities [n, K], labels [n] in its own order.
+
+    The cross-entropy is left out where a side gives a label no probability: its difference is not finite.
+    """
+    units = [_score_units(*side) for side in (ours, other)]
+    kept = [i for i in range(len(SCORES)) if all(np.isfinite(side[:, i]).all() for side in units)]
+    names, columns = [SCORES[i] for i in kept], [*kept, -1]
+    return compare_means(names, units[0][:, columns], units[1][:, columns], how)
+
+
+SCORES = ("cross_entropy", "brier")
+
+
+def _score_units(probabilities: Floats, true: Ints) -> Floats:
     with np.errstate(divide="ignore"):
         nats = -np.log(probabilities[np.arange(len(true)), true])
     right = np.eye(probabilities.shape[1])[true]
-    brier = ((probabilities - right) ** 2).sum(1)
-    units = np.stack([nats, brier, np.ones(len(true))], 1)
-    statistics = {"cross_entropy": lambda s: s[..., 0] / s[..., 2], "brier": lambda s: s[..., 1] / s[..., 2]}
-    draws = sums_of_units(units, how) if np.isfinite(nats).all() else None
-    return figures_of(statistics, units.sum(0), draws, how)
+    return np.stack([nats, ((probabilities - right) ** 2).sum(1), np.ones(len(true))], 1)

@@ -105,10 +105,16 @@ def classes_of_model(model: Any) -> list[str]:
 
 
 def logits(encoder: Encoder, rows: Iterable[Sequence[str]], batch_size: int) -> Floats:
-    """Return the head's outputs float64[n, K] for rows of one text or two, a batch at a time."""
-    return np.concatenate(
+    """Return the head's outputs float64[n, K] for rows of one text or two, a batch at a time.
+
+    Errors: DataError where they are not finite.
+    """
+    found: Floats = np.concatenate(
         [_forward(encoder, batch).logits.double().cpu().numpy() for batch in _batches(encoder, rows, batch_size)]
     )
+    if not np.isfinite(found).all():
+        raise DataError(f"the model in {encoder.folder} gives outputs that are not finite: its weights are broken")
+    return found
 
 
 def _forward(encoder: Encoder, batch: Sequence[Sequence[str]]) -> Any:

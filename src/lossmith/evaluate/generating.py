@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,17 @@ def write(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tok
     """Return the text that a model writes after each row of ids, without special tokens.
 
     An encoder–decoder reads the row and writes from its start token; a causal model goes on from the row, whose padding
-    stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens; a decoder whose
-    positions are counted writes no more than it has.
+    stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens; nothing is
+    written beyond the model's positions.
     """
     import torch
 
     from lossmith.evaluate.sampling import max_positions
 
     two_sided = bool(model.config.is_encoder_decoder)
-    if two_sided:
-        max_new_tokens = min(max_new_tokens, max_positions(model) or max_new_tokens)
     longest, pad = max(map(len, rows)), tokenizer.pad_token_id
+    if limit := max_positions(model):
+        max_new_tokens = max(1, min(max_new_tokens, limit if two_sided else limit - longest))
     pad = (tokenizer.eos_token_id or 0) if pad is None else pad
     ids, mask = (torch.full((len(rows), longest), fill, dtype=torch.long) for fill in (pad, 0))
     for i, row in enumerate(rows):
@@ -49,21 +49,30 @@ def end_id(model: Any, tokenizer: Any) -> int | None:
     return None
 
 
-def source_ids(tokenizer: Any, source: str, two_sided: bool, longest: int | None) -> list[int]:
+def source_ids(tokenizer: Any, source: str, two_sided: bool) -> list[int]:
     """Return the ids of a source as the model was fine-tuned on them: framed for an encoder, else with a newline."""
     if two_sided:
-        ids: list[int] = tokenized(tokenizer, source)["input_ids"]
-    else:
-        ids = tokenized(tokenizer, source + PROMPT_END, add_special_tokens=False)["input_ids"]
-    return ids[:longest] if longest else ids
+        framed: list[int] = tokenized(tokenizer, source)["input_ids"]
+        return framed
+    prompt: list[int] = tokenized(tokenizer, source + PROMPT_END, add_special_tokens=False)["input_ids"]
+    return prompt
+
+
+def fitted(ids: list[int], longest: int | None) -> list[int]:
+    """Return ids that fit, the last of them kept: it says that the source is over.
+
+    >>> fitted([5, 6, 7, 8], 3), fitted([5, 6], 3)
+    ([5, 6, 8], [5, 6])
+    """
+    return ids if longest is None or len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
 
 
 def write_all(
     folder: Path, sources: Sequence[str], *, tokenizer: str | None, batch_size: int, max_new_tokens: int
-) -> Iterator[str]:
-    """Yield what the model in a folder writes for each source.
+) -> tuple[list[str], list[str]]:
+    """Return what the model in a folder writes for each source, and notes: how, and how many sources were cut to fit.
 
-    Errors: DataError for a folder without a model that writes, or sources longer than its context.
+    Errors: DataError for a folder without a model that writes, InputError where its context has no room for a source.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -80,7 +89,18 @@ def write_all(
     model = load(folder, "AutoModelForSeq2SeqLM" if two_sided else "AutoModelForCausalLM")
     check_fits(len(coder), model, folder)
     limit = max_positions(model)
-    longest = limit if two_sided or not limit else limit - max_new_tokens
+    longest = limit if two_sided or limit is None else limit - max_new_tokens
+    if longest is not None and longest < 2:
+        raise InputError(
+            f"the model in {folder} has {limit} positions, and --max-new-tokens {max_new_tokens} leaves none of "
+            f"them to the source: give {(limit or 0) // 2}, or fewer"
+        )
+    written, longer = [], 0
     for start in range(0, len(sources), batch_size):
-        rows = [source_ids(coder, source, two_sided, longest) for source in sources[start : start + batch_size]]
-        yield from write(model, coder, rows, max_new_tokens)
+        rows = [source_ids(coder, source, two_sided) for source in sources[start : start + batch_size]]
+        longer += sum(longest is not None and len(row) > longest for row in rows)
+        written += write(model, coder, [fitted(row, longest) for row in rows], max_new_tokens)
+    notes = [f"written greedily, {max_new_tokens} tokens at most"]
+    if longer:
+        notes.append(f"{longer:,} of {len(sources):,} sources are longer than {longest} tokens: cut to them")
+    return written, notes

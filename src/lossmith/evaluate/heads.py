@@ -12,7 +12,7 @@ from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.evaluate.encoders import Encoder, classes_of_model, logits, open_encoder
 from lossmith.evaluate.generating import write_all
-from lossmith.evaluate.predictions import Answers
+from lossmith.evaluate.predictions import Answers, text_of
 from lossmith.evaluate.tagging import first_places
 
 
@@ -42,15 +42,16 @@ def head_answers(
     columns = LabelColumns(
         text=options.text_column, label=options.label_column, tokens=options.tokens_column, tags=options.tags_column
     )
-    rows = read_labelled(data, task, columns, encoding=options.encoding, limit=options.max_examples).rows
+    table = read_labelled(data, task, columns, encoding=options.encoding, limit=options.max_examples)
+    rows = table.rows
     kind = "AutoModelForSequenceClassification" if task == "multi_label" else "AutoModelForTokenClassification"
     encoder = open_encoder(folder, kind, tokenizer, several=task == "multi_label")
     classes = classes_of_model(encoder.model)
     _check_known(rows, classes)
     made = _several if task == "multi_label" else _tags
     answers = Answers([row.label for row in rows], made(encoder, rows, classes, options), classes=tuple(classes))
-    note = encoder.note()
-    return answers, [note] if note else []
+    left_out = f"{table.empty:,} rows without text are left out" if table.empty else None
+    return answers, [note for note in (encoder.note(), left_out) if note]
 
 
 def _check_known(rows: Sequence[Labelled], classes: Sequence[str]) -> None:
@@ -93,8 +94,9 @@ def _generation(folder: Path, data: Path, options: Options, tokenizer: str | Non
         raise InputError(
             f"--source-column and --label-column are both {source}: one is what is read, one what is right"
         )
-    rows = [tuple(map(str, row)) for row in table_rows(data, wanted, options.encoding, options.max_examples)]
+    table = enumerate(table_rows(data, wanted, options.encoding, options.max_examples), 1)
+    rows = [[text_of(cell, name, n) for name, cell in zip(wanted, row, strict=True)] for n, row in table]
     sources, references = [row[0] for row in rows], [row[1] for row in rows]
     size, longest = options.per_device_eval_batch_size, options.max_new_tokens
-    written = list(write_all(folder, sources, tokenizer=tokenizer, batch_size=size, max_new_tokens=longest))
-    return Answers(references, written, sources=sources), [f"written greedily, {longest} tokens at most"]
+    written, notes = write_all(folder, sources, tokenizer=tokenizer, batch_size=size, max_new_tokens=longest)
+    return Answers(references, written, sources=sources), notes

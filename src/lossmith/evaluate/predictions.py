@@ -19,6 +19,7 @@ from lossmith.evaluate.classification import (
     classes_of,
     classification_outcome,
     compare_classification,
+    compare_scores,
     indices,
     score_figures,
 )
@@ -86,6 +87,8 @@ def compare(outcome: Outcome, ours: Answers, other: Answers, how: Resampling, *,
         classes = classes_of(ours.true, both, ours.classes)
         parts = [indices(values, classes) for values in (ours.true, ours.predicted, other.predicted)]
         outcome.differences = compare_classification(parts[0], parts[1], parts[2], classes, how)
+        sides = [(x.scores, indices(x.true, x.classes)) for x in (ours, other) if x.scores is not None]
+        outcome.differences += compare_scores(sides[0], sides[1], how) if len(sides) == 2 else []
     elif outcome.task == "generation":
         outcome.differences = compare_generation(ours.true, ours.predicted, other.predicted, how, tokenize=tokenize)
     elif outcome.task == "multi_label":
@@ -103,6 +106,11 @@ def _classification(answers: Answers, how: Resampling) -> Outcome:
     classes = classes_of(answers.true, answers.predicted, answers.classes)
     true = indices(answers.true, classes)
     outcome = classification_outcome(true, indices(answers.predicted, classes), classes, how)
+    if not set(answers.true) & set(answers.predicted):
+        names = [", ".join(sorted(set(side))[:5]) for side in (answers.true, answers.predicted)]
+        outcome.notes.append(
+            f"no prediction ({names[1]}) is a label that occurs ({names[0]}): are they the same names?"
+        )
     if answers.scores is None:
         return outcome
     scores = answers.scores
@@ -126,7 +134,8 @@ def read_predictions(path: Path, task: str, columns: Columns, *, encoding: str, 
         label = columns.label or "reference"
         wanted = {label: "--label-column", columns.prediction: "--prediction-column"}
         wanted |= {columns.source: "--source-column"} if columns.source else {}
-        rows = [[_text(cell) for cell in row] for row in table_rows(path, wanted, encoding, limit)]
+        table = enumerate(table_rows(path, wanted, encoding, limit), 1)
+        rows = [[text_of(cell, name, n) for name, cell in zip(wanted, row, strict=True)] for n, row in table]
         sources = [row[2] for row in rows] if columns.source else None
         return Answers([row[0] for row in rows], [row[1] for row in rows], sources=sources)
     label = columns.label or "label"
@@ -143,6 +152,8 @@ def _read_classes(path: Path, columns: Columns, encoding: str, limit: int | None
         raise InputError("give --probability-columns or --logit-columns, not both")
     label, scored = columns.label or "label", columns.probabilities or columns.logits
     option = "--probability-columns" if columns.probabilities else "--logit-columns"
+    if len(set(scored)) < len(scored):
+        raise InputError(f"{option} names a column twice: {' '.join(scored)}")
     wanted = {label: "--label-column"}
     wanted |= dict.fromkeys(scored, option) if scored else {columns.prediction: "--prediction-column"}
     rows = list(table_rows(path, wanted, encoding, limit))
@@ -150,8 +161,9 @@ def _read_classes(path: Path, columns: Columns, encoding: str, limit: int | None
     if not scored:
         predicted = [label_text(row[1], columns.prediction, number) for number, row in enumerate(rows, 1)]
         return Answers(true, predicted, classes=columns.labels)
-    matrix, classes = _scores([row[1:] for row in rows], scored, columns.labels, true)
-    return scored_answers(true, _probabilities(matrix, option) if columns.probabilities else softmax(matrix), classes)
+    matrix, classes = _scores([row[1:] for row in rows], columns, true)
+    likely = _probabilities(matrix, option) if columns.probabilities else _from_logits(matrix)
+    return scored_answers(true, likely, classes)
 
 
 def scored_answers(true: list[str], probabilities: Floats, classes: Sequence[str]) -> Answers:
@@ -160,31 +172,62 @@ def scored_answers(true: list[str], probabilities: Floats, classes: Sequence[str
     return Answers(true, predicted, probabilities, tuple(classes))
 
 
-def _scores(
-    rows: Sequence[tuple[Any, ...]], names: Sequence[str], labels: Sequence[str], true: list[str]
-) -> tuple[Floats, list[str]]:
-    """Return the scores [n, K] and the classes: --labels, else the keys of a dict, the columns, or sorted labels."""
+def _scores(rows: Sequence[tuple[Any, ...]], columns: Columns, true: list[str]) -> tuple[Floats, list[str]]:
+    """Return the scores [n, K] and the classes: --labels, else the columns, the keys of dicts, or labels 0 … K−1."""
+    names, labels = list(columns.probabilities or columns.logits), list(columns.labels)
     if len(names) > 1:
-        cells = [
-            [_number(cell, name, n) for cell, name in zip(row, names, strict=True)] for n, row in enumerate(rows, 1)
-        ]
-        return _square(cells, list(labels) or list(names))
-    held = [json.loads(row[0]) if isinstance(row[0], str) else row[0] for row in rows]
-    if isinstance(held[0], dict):
-        keys = list(labels) or list(held[0])
-        held = [[row.get(key, 0.0) for key in keys] for row in held]
-        return _square(held, keys)
-    return _square(held, list(labels) or sorted(set(true), key=lambda name: (len(name), name)))
+        return _square([list(row) for row in rows], labels or names, names)
+    held = [_parsed(row[0], names[0], number) for number, row in enumerate(rows, 1)]
+    if any(isinstance(row, dict) for row in held):
+        return _by_name(held, labels, names, fill=0.0 if columns.probabilities else None)
+    if not labels and isinstance(held[0], list):
+        labels = [str(place) for place in range(len(held[0]))]
+        if not set(true) <= set(labels):
+            raise InputError(
+                f"{names[0]!r} holds lists, and which class each score stands for is not said: name the classes "
+                f"{', '.join(sorted(set(true))[:9])} in the order of the scores with --labels"
+            )
+    return _square(held, labels, names * len(labels))
 
 
-def _square(cells: list[Any], classes: list[str]) -> tuple[Floats, list[str]]:
+def _by_name(held: list[Any], labels: list[str], names: list[str], fill: float | None) -> tuple[Floats, list[str]]:
+    """Scores by the class's name; a class that a row does not name has `fill` (None: each row must name all)."""
+    for number, row in enumerate(held, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"row {number}: {names[0]!r} must be {{label: score}} as in other rows; got {row!r}")
+    keys = labels or list(dict.fromkeys(key for row in held for key in row))
+    for number, row in enumerate(held, 1):
+        odd = [key for key in row if key not in keys] or [key for key in keys if fill is None and key not in row]
+        if odd:
+            raise DataError(
+                f"row {number}: {names[0]!r} has scores of {', '.join(row)}; expected one of each of {', '.join(keys)}"
+            )
+    return _square([[row.get(key, fill) for key in keys] for row in held], keys, names * len(keys))
+
+
+def _parsed(cell: Any, name: str, row: int) -> Any:
+    try:
+        return json.loads(cell) if isinstance(cell, str) else cell
+    except ValueError:
+        raise DataError(f"row {row}: {name!r} must be a list or {{label: score}} as JSON; got {cell!r}") from None
+
+
+def _square(cells: list[Any], classes: list[str], names: Sequence[str]) -> tuple[Floats, list[str]]:
     for number, row in enumerate(cells, 1):
         if not isinstance(row, list) or len(row) != len(classes):
             raise DataError(
                 f"row {number} has {len(row) if isinstance(row, list) else 'no list of'} scores for the {len(classes)} "
                 f"classes {', '.join(classes)}: name the classes in the order of the scores with --labels"
             )
-    return np.array(cells, np.float64), classes
+    rows = [[_number(cell, name, n) for cell, name in zip(row, names, strict=True)] for n, row in enumerate(cells, 1)]
+    return np.array(rows, np.float64), classes
+
+
+def _from_logits(matrix: Floats) -> Floats:
+    bad = np.flatnonzero(~(np.isfinite(matrix.max(1)) & ~np.isnan(matrix).any(1)))
+    if len(bad):
+        raise DataError(f"row {bad[0] + 1}: the logits {matrix[bad[0]].tolist()} have no softmax; expected numbers")
+    return softmax(matrix)
 
 
 def _probabilities(matrix: Floats, option: str) -> Floats:
@@ -212,5 +255,8 @@ def _number(cell: Any, column: str, row: int) -> float:
         raise DataError(f"row {row}: {column!r} must be a number; got {cell!r}") from None
 
 
-def _text(cell: Any) -> str:
+def text_of(cell: Any, column: str, row: int) -> str:
+    """Return a cell as text, an empty one as ""; DataError for a list or an object: one text is compared with one."""
+    if isinstance(cell, list | tuple | dict):
+        raise DataError(f"row {row}: {column!r} must be one text; got {cell!r}. Choose one, or a row for each")
     return "" if cell is None else str(cell)

@@ -9,26 +9,24 @@ from lossmith.evaluate.bootstrap import Floats, Resampling, Statistic, p_value, 
 from lossmith.evaluate.outcome import Difference, Figure, Outcome, Yardstick, compare_units, figures_of
 
 RANKED = 20_000  # examples up to which Spearman has an interval: every resample is ranked anew
-N, X, Y, XX, YY, XY, ABS = range(7)
-
-
-def _mse(s: Floats) -> Floats:
-    return (s[..., XX] - 2 * s[..., XY] + s[..., YY]) / s[..., N]
+N, X, Y, XX, YY, XY, SQUARED, ABS = range(8)
 
 
 def _spread(s: Floats, square: int, plain: int) -> Floats:
-    return s[..., square] - s[..., plain] ** 2 / s[..., N]
+    """Squared distances from the mean; NaN where only rounding tells the values of a resample apart."""
+    found: Floats = s[..., square] - s[..., plain] ** 2 / s[..., N]
+    return np.where(found > 1e-12 * s[..., square], found, np.nan)
 
 
 def _pearson(s: Floats) -> Floats:
     together = s[..., XY] - s[..., X] * s[..., Y] / s[..., N]
-    return together / np.sqrt(_spread(s, XX, X) * _spread(s, YY, Y))
+    return np.clip(together / np.sqrt(_spread(s, XX, X)) / np.sqrt(_spread(s, YY, Y)), -1, 1)
 
 
 STATISTICS: dict[str, Statistic] = {
-    "mse": _mse,
+    "mse": lambda s: s[..., SQUARED] / s[..., N],
     "mae": lambda s: s[..., ABS] / s[..., N],
-    "r2": lambda s: 1 - _mse(s) * s[..., N] / _spread(s, XX, X),
+    "r2": lambda s: 1 - s[..., SQUARED] / _spread(s, XX, X),
     "pearson": _pearson,
 }
 
@@ -87,9 +85,9 @@ def _check(true: Floats, predicted: Floats) -> None:
 
 
 def _moments(true: Floats, predicted: Floats) -> Floats:
-    """Sums are taken about the mean label, so that nothing is lost where it is large; no figure depends on that."""
-    x, y = true - true.mean(), predicted - true.mean()
-    return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y, np.abs(x - y)], 1)
+    """Each about its own mean, and what lies between them by itself: differences of large sums would lose it."""
+    x, y, residual = true - true.mean(), predicted - predicted.mean(), predicted - true
+    return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y, residual**2, np.abs(residual)], 1)
 
 
 def _resampled(how: Resampling, n: int) -> list[np.ndarray]:

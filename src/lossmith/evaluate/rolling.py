@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.errors import NonFiniteError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -87,6 +89,8 @@ def score_windows(model: Any, windows: Iterable[Window], batch_size: int) -> Ite
             batch = held[start : start + batch_size]
             with evaluating(model):
                 nats = _nats(model, batch)
+            if np.isnan(nats).any():
+                raise NonFiniteError("the model's logits are NaN: its weights are broken; take an earlier checkpoint")
             yield from zip(batch, nats, strict=True)
 
 

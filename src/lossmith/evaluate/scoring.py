@@ -16,6 +16,8 @@ from lossmith.evaluate.encoders import Encoder, classes_of_model, embeddings, lo
 from lossmith.evaluate.predictions import Answers, _number, scored_answers, softmax
 from lossmith.evaluate.retrieval import distinct
 
+COSINE_DECIMALS = 6  # states are float32, and padding moves their last digits: what is equal must stay a tie
+
 
 class Options(Protocol):
     """Name what of the command line says how a table is read and a model is run (see `lossmith eval --help`)."""
@@ -125,7 +127,7 @@ def _similarity(
     columns, size = options.text_column, options.per_device_eval_batch_size
     texts = (text for pair in _taken(rows, columns, true) for text in pair)
     vectors = embeddings(encoder, texts, size, options.pooling)
-    cosines = (vectors[::2] * vectors[1::2]).sum(1)
+    cosines = (vectors[::2] * vectors[1::2]).sum(1).round(COSINE_DECIMALS)
     return Answers(_numbers(true, options), cosines.tolist()), _notes(encoder)
 
 

@@ -286,9 +286,11 @@ def _loaded(auto: Any, folder: Path, **options: Any) -> tuple[Any, set[str], set
 
     Errors: DataError for a folder that transformers cannot load.
     """
+    from safetensors import SafetensorError
+
     try:
         model, info = auto.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         why = (str(error).splitlines() or [""])[0]
         raise DataError(f"{folder} cannot be loaded with transformers.{auto.__name__}: {why}") from error
     absent = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}

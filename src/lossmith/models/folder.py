@@ -18,7 +18,8 @@ def find_model(path: Path) -> Path:
     Errors: InputError when nothing is there, DataError when there is no model in it yet, or one without weights.
     """
     if not path.is_dir():
-        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} does not exist")
+        why = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"expected a run folder, a model folder or a checkpoint; {path} {why}")
     for folder in (path, path / "model"):
         if (folder / "config.json").exists():
             return _with_weights(folder)
