@@ -91,6 +91,15 @@ def in_range(name: str, targets: Tensor, classes: int) -> None:
         raise InputError(f"{name} must be in [0, {classes}) or −100; got {targets[~good][0].item()}")
 
 
+def not_nan(name: str, x: Tensor) -> None:
+    """Raise InputError where a tensor holds NaN; on CUDA the device asserts, as for `in_range`."""
+    good = ~torch.isnan(x).any()
+    if x.is_cuda or torch.compiler.is_compiling():
+        torch._assert_async(good, f"{name} must not be NaN")
+    elif not bool(good):
+        raise InputError(f"{name} must not be NaN; it is at {torch.isnan(x).nonzero()[0].tolist()}")
+
+
 def positive(name: str, value: float, *, zero: bool = False) -> None:
     """Raise InputError where an option is not a positive number (or zero, where that is allowed)."""
     if not (value > 0 or (zero and value == 0)):

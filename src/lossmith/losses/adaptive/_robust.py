@@ -124,6 +124,8 @@ def _residuals(
 
 def _fitting(name: str, value: float | Tensor, x: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
+        if math.isnan(value):
+            raise InputError(f"{name} must be a number; got {value}")
         return x.new_full((), value)
     try:
         fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape

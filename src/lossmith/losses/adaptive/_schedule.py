@@ -39,6 +39,7 @@ class ScheduledFocal(nn.Module):
     """
 
     position: Tensor
+    focal_alpha: float | Tensor | None
 
     def __init__(
         self, start: float, stop: float, steps: int, *, schedule: str = "linear", alpha: float | Tensor | None = None
@@ -50,7 +51,11 @@ class ScheduledFocal(nn.Module):
         if schedule not in SCHEDULES:
             hint = did_you_mean(schedule, SCHEDULES)
             raise InputError(f"schedule must be one of {', '.join(SCHEDULES)}; got {schedule!r}.{hint}")
-        self.start, self.stop, self.steps, self.schedule, self.focal_alpha = start, stop, steps, schedule, alpha
+        self.start, self.stop, self.steps, self.schedule = start, stop, steps, schedule
+        if isinstance(alpha, Tensor):
+            self.register_buffer("focal_alpha", alpha)
+        else:
+            self.focal_alpha = alpha
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
 
     def gamma(self, step: int | Tensor | None = None) -> Tensor:

@@ -44,7 +44,9 @@ def focal(
     check_gamma(gamma)
     keep, z, ids = class_ids(logits, targets, weights)
     m = margin(z, ids)
-    losses = -modulation(logsigmoid(-m), gamma) * logsigmoid(m)
+    never = torch.isneginf(m)  # p = 0, where (1 − p)^γ is 1 and flat: its slope times log p would be 0·∞
+    some = torch.where(never, 0, m)
+    losses = torch.where(never, -logsigmoid(m), -modulation(logsigmoid(-some), gamma) * logsigmoid(some))
     if isinstance(alpha, Tensor):
         same_shape("alpha", alpha, z.shape[-1:], "the logits' classes")
         alpha = alpha.detach().to(z.dtype)[ids]

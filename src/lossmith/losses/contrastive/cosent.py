@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cosine_similarity
 
 from lossmith.errors import InputError
-from lossmith.losses._items import blank, same_shape, widest
+from lossmith.losses._items import blank, not_nan, same_shape, widest
 from lossmith.losses._spec import LossSpec
 from lossmith.losses.contrastive._similarity import check_pairs, check_scalar, kept_pairs, unit
 from lossmith.total import Total
@@ -33,7 +33,7 @@ def cosent(
     Use: for sentence pairs with graded similarity (STS), evaluated by rank correlation.
     Avoid: for labels 0 and 1 with few of one kind, and where cosines must mean something by themselves: mse of cosines.
     Memory: O(N·D + N): sorted by score, the N² terms are two running logsumexps.
-    Errors: InputError for shapes that do not fit and a scale that is not above 0.
+    Errors: InputError for shapes that do not fit, a scale that is not above 0 and scores without an order (NaN).
     Source: https://kexue.fm/archives/8847 (Su 2022)
 
     >>> x = torch.ones(3, 2)
@@ -49,7 +49,9 @@ def cosent(
     cosines = (unit(blank(queries, kept)) * unit(blank(keys, kept))).sum(-1)
     x = cosines * scale
     with torch.no_grad():
-        value, gradient = _ordered(x, blank(scores, kept), w)
+        scores = blank(scores, kept)
+        not_nan("scores", scores)
+        value, gradient = _ordered(x, scores, w)
     whole: Tensor = _Given.apply(x, value, gradient)  # type: ignore[no-untyped-call]
     return Total(whole * w.sum(), w.sum())
 

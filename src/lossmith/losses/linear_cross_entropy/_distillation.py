@@ -40,7 +40,8 @@ def linear_distillation(
 
     Formula: with p (student) and q (teacher) the softmax of ``logits/temperature`` and ``m = beta·q + (1 − beta)·p``:
         beta 0: forward ``KL(q ‖ p)``; beta 1: reverse ``KL(p ‖ q)``; between: ``beta·KL(q ‖ m) + (1 − beta)·KL(p ‖
-        m)``; nats, times temperature² if rescale. top_k: q keeps its k largest entries only, and is normalized again.
+        m)``; nats, times temperature² if rescale. top_k: q keeps its k largest entries, and those that equal the
+        k-th, and is normalized again.
     Shapes: hidden [..., D], head [V, D], bias [V]; the teacher's [..., E], [V, E], [V]; weights [...]. Gradients go
         to the student only.
     Use: to train a small model on a larger one's whole distribution: forward KL covers all that the teacher may say,
