@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from lossmith.data import Tokenizer
 from lossmith.data.labelled import LabelColumns, read_labelled
 from lossmith.data.labelled_audit import audit, split_rows
 from lossmith.data.labelled_order import Examples
+from lossmith.errors import DataError
+from lossmith.train.finetune_tokenizer import new_tokenizer
 
 Table = Callable[..., str]
 GOOD = classified(40)
@@ -37,6 +42,19 @@ CASES: list[tuple[str, list[dict[str, Any]], list[str], list[str]]] = [
     ("unfit loss", GOOD, ["--loss", "mse"], ["mse is no loss for this task", "cross_entropy"]),
     ("loss option", GOOD, ["--loss-options", "label_smooth=0.1"], ["no option 'label_smooth'", "label_smoothing"]),
     ("no value", GOOD, ["--loss-options", "gamma"], ["takes key=value; got 'gamma'"]),
+    ("no number", GOOD, ["--loss", "focal", "--loss-options", "gamma=abc"], ["gamma must be a number", "got 'abc'"]),
+    ("yes", GOOD, ["--loss-options", "label_smoothing=true"], ["label_smoothing must be a number", "got 'true'"]),
+    ("negative", GOOD, ["--loss-options", "class_weights=-1,1,1"], ["class_weights must be 0 or more", "got -1,1,1"]),
+    ("missing number", [r | {"label": float("nan")} for r in GOOD], [], ["row 1 has no 'label'"]),
+    ("text twice", GOOD, ["--text-column", "text", "text"], ["--text-column and --text-column", "'text'"]),
+    ("text as label", GOOD, ["--label-column", "text"], ["--text-column and --label-column", "'text'"]),
+    ("encoding", GOOD, ["--encoding", "klingon"], ["--encoding must be", "got 'klingon'"]),
+    (
+        "rare", [r | {"label": "b" if i < 2 else "a"} for i, r in enumerate(GOOD)], [],
+        ["validation rows are all 'a'", "of 'a', 2 of 'b'", "--eval-data FILE"],
+    ),
+    ("blank", [{"tokens": ["a", " "], "tags": ["O", "O"]}], ["--task", "tagging"], ["entry 2 of 'tokens' is empty"]),
+    ("no tag", [{"tokens": ["a", "b"], "tags": ["O", None]}], ["--task", "tagging"], ["entry 2 of 'tags' is empty"]),
     ("metric", GOOD, ["--metric", "f1_marco"], ["--metric must be one of f1_macro", "Did you mean 'f1_macro'?"]),
     ("task", GOOD, ["--task", "clasification"], ["--task must be one of", "Did you mean 'classification'?"]),
     ("freeze", GOOD, ["--freeze", "head"], ["--freeze must be body, embeddings or N-layers"]),
@@ -68,6 +86,7 @@ def test_a_mistake_is_explained(
     assert cli.run(call) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert all(part in said for part in words), said
+    assert "Traceback" not in said
 
 
 def _resnet(tmp_path: Path) -> str:
@@ -166,3 +185,55 @@ def test_every_example_comes_once_an_epoch_and_those_of_a_step_are_alike(n: int,
     if n >= 500:
         padded = sum(max(lengths[i] for i in part) * len(part) for part in steps)
         assert sum(lengths[i] for part in steps for i in part) / padded > 0.9
+
+
+def test_a_mistyped_preset(table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["finetune", "nanoo", table(GOOD), "--tokenizer", "bpe:400", "--output-dir", str(tmp_path / "run")]
+    assert cli.run(call) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nanoo does not exist" in said
+    assert "Did you mean 'nano'?" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text,label,label\na,x,y\n", "more than one column 'label'"),
+        ('text,label\n"two\nlines",x\nshort\n', r"row 2 of .* \(it ends in line 4\) does not have the 2 cells"),
+        ('text,label\na,x\nb,"y"z\n', "is broken at line 3"),
+    ],
+)
+def test_a_table_that_is_broken(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_labelled(path, "classification", LabelColumns())
+
+
+def test_what_cannot_be_learnt_from_leaves_no_folder(bert: str, table: Table, tmp_path: Path) -> None:
+    call = ["finetune", bert, table(GOOD), "--output-dir", str(tmp_path / "run"), "--loss-options", "nothing=1"]
+    assert cli.run(call) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_have_one_order_whatever_they_are_called() -> None:
+    """A set has another order in every process: a resumed run must not read its classes otherwise."""
+    code = "from lossmith.data.labelled import order_of; print(order_of({'nan', '10', '9', 'inf', 'b', '-1', 'x'}))"
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, text=True,
+                       capture_output=True, check=True).stdout
+        for seed in range(3)
+    ]  # fmt: skip
+    assert set(runs) == {"['-1', '9', '10', 'b', 'inf', 'nan', 'x']\n"}
+
+
+def test_one_long_word_does_not_stop_the_tokenizer(tmp_path: Path) -> None:
+    new_tokenizer("bpe:300", ["好" * 60_000, "a few words"], tmp_path)  # as one word: minutes
+    assert Tokenizer.load(tmp_path).vocab_size <= 303
+
+
+@pytest.mark.parametrize("longest", [2, 6])
+def test_a_decoder_of_few_positions(longest: int, table: Table, tmp_path: Path) -> None:
+    rows = [{"source": f"a{i}", "target": "b" * (i % 4 + 1)} for i in range(20)]
+    call = ["finetune", "nano", table(rows), "--task", "seq2seq", "--tokenizer", "char", "--max-steps", "1"]
+    assert cli.run([*call, "--max-length", str(longest), "--output-dir", str(tmp_path / "run")]) == 0

@@ -90,3 +90,20 @@ def test_special_tokens_separate() -> None:
     ids = np.array([97, 98, tokenizer.eos_id, 99, tokenizer.special("mask"), 100])
     assert word_ids(ids, tokenizer.pieces).tolist() == [0, 0, 1, 2, 3, 4]
     assert word_ids(ids[:0], tokenizer.pieces).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी भाषा बहुत", ["हिन्दी", "भाषा", "बहुत"]),
+        ("مُحَمَّد رَسُول", ["مُحَمَّد", "رَسُول"]),
+        ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
+        ("cafe\u0301s don't", ["cafe\u0301s", "don't"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("நன்றி, வணக்கம்", ["நன்றி", ",", "வணக்கம்"]),
+        ("か\u3099く", ["か\u3099", "く"]),
+    ],
+)
+def test_marks_belong_to_the_letters_they_stand_on(text: str, words: list[str]) -> None:
+    for tokenizer in (Tokenizer.char(text), Tokenizer.byte()):
+        assert words_of(tokenizer, text) == words

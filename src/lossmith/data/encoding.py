@@ -96,7 +96,7 @@ def learning_texts(path: Path, part: Part, tick: Callable[[int], None]) -> Itera
     period = max(GROUP * total // _learn_from(path, part), GROUP)
     for _, text in chunks(path, part, 1 << 16):
         if done % period < GROUP:
-            yield from _short(text)
+            yield from in_short(text)
         done += len(text.encode())
         tick(done)
 
@@ -113,8 +113,11 @@ def _learn_from(path: Path, part: Part) -> int:
     return min(LEARN_DISTINCT * size // max(distinct, 1), LEARN_AT_MOST)
 
 
-def _short(text: str, size: int = 1 << 10) -> Iterator[str]:
-    # without white space a text is one word, and learning takes time with the square of its length (64 KiB: 20 s)
+def in_short(text: str, size: int = 1 << 10) -> Iterator[str]:
+    """Yield a text in parts that bpe learns from: without white space it is one word, and learning takes its square.
+
+    64 KiB of one word: 20 s.
+    """
     while text:
         cut = safe_cut(text[:size]) if len(text) > size else len(text)
         yield text[:cut]

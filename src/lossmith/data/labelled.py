@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -83,36 +84,50 @@ def read_labelled(
 def columns_of(task: str, columns: LabelColumns) -> dict[str, str]:
     """Return column → the option that named it, in the order in which a task reads them.
 
+    Errors: InputError for columns that do not fit the task, and for one that is named twice.
+
     >>> columns_of("classification", LabelColumns(text=("premise", "hypothesis")))
     {'premise': '--text-column', 'hypothesis': '--text-column', 'label': '--label-column'}
     """
+    found: dict[str, str] = {}
+    for name, option in _named(task, columns):
+        if name in found:
+            both = f"{found[name]} and {option}"
+            raise InputError(f"{both} name the column {name!r}: each part of a row has one of its own")
+        found[name] = option
+    return found
+
+
+def _named(task: str, columns: LabelColumns) -> list[tuple[str, str]]:
     if task in ("classification", "multi_label", "regression"):
-        return _texts(columns.text or ("text",), 2, task) | {columns.label or "label": "--label-column"}
+        names = columns.text or ("text",)
+        if len(names) > 2:
+            got = " ".join(names)
+            raise InputError(f"--text-column takes one column, or two of a pair, for --task {task}; got {got}")
+        return [*_texts(names), (columns.label or "label", "--label-column")]
     if task == "similarity":
         return _similarity(columns)
     if task == "tagging":
-        return {columns.tokens or "tokens": "--tokens-column", columns.tags or "tags": "--tags-column"}
+        return [(columns.tokens or "tokens", "--tokens-column"), (columns.tags or "tags", "--tags-column")]
     if task == "seq2seq":
-        return {columns.source or "source": "--source-column", columns.target or "target": "--target-column"}
+        return [(columns.source or "source", "--source-column"), (columns.target or "target", "--target-column")]
     if columns.messages:
-        return {columns.messages: "--messages-column"}
-    return {columns.prompt or "prompt": "--prompt-column", columns.response or "response": "--response-column"}
+        return [(columns.messages, "--messages-column")]
+    return [(columns.prompt or "prompt", "--prompt-column"), (columns.response or "response", "--response-column")]
 
 
-def _texts(names: Sequence[str], most: int, task: str) -> dict[str, str]:
-    if len(names) > most:
-        raise InputError(f"--text-column takes one column, or two of a pair, for --task {task}; got {' '.join(names)}")
-    return dict.fromkeys(names, "--text-column")
+def _texts(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, "--text-column") for name in names]
 
 
-def _similarity(columns: LabelColumns) -> dict[str, str]:
+def _similarity(columns: LabelColumns) -> list[tuple[str, str]]:
     names = columns.text or (("text1", "text2") if columns.label else ("anchor", "positive"))
     if not 2 <= len(names) <= 3 or (columns.label and len(names) != 2):
         raise InputError(
             "--task similarity takes --text-column A B with --label-column SCORE, or --text-column ANCHOR POSITIVE, or "
             f"--text-column ANCHOR POSITIVE NEGATIVE; got {' '.join(names)}"
         )
-    return dict.fromkeys(names, "--text-column") | ({columns.label: "--label-column"} if columns.label else {})
+    return [*_texts(names), *([(columns.label, "--label-column")] if columns.label else [])]
 
 
 def _text_cells(cells: Sequence[Any], names: Sequence[str], row: int) -> tuple[str, ...]:
@@ -151,9 +166,11 @@ def _words(cells: Sequence[Any], names: Sequence[str], row: int) -> tuple[tuple[
     words, tags = (_list(cell, name, row) for cell, name in zip(cells, names, strict=True))
     if len(words) != len(tags):
         raise DataError(f"row {row} has {len(words)} {names[0]} and {len(tags)} {names[1]}: each word needs one tag")
-    if any(not word.strip() for word in words):
-        raise DataError(f"row {row}: a word in {names[0]!r} is empty. Take it and its tag out")
-    return tuple(words), tuple(tags)
+    for name, items in zip(names, (words, tags), strict=True):
+        for place, item in enumerate(items, 1):
+            if item is None or not str(item).strip():
+                raise DataError(f"row {row}: entry {place} of {name!r} is empty. Take the word and its tag out")
+    return tuple(label_text(word, names[0], row) for word in words), tuple(label_text(t, names[1], row) for t in tags)
 
 
 def _target(cells: Sequence[Any], names: Sequence[str], row: int) -> tuple[tuple[str, ...], Any]:
@@ -194,12 +211,12 @@ def _parsed(cell: Any) -> Any:
     return cell
 
 
-def _list(cell: Any, name: str, row: int) -> list[str]:
+def _list(cell: Any, name: str, row: int) -> Sequence[Any]:
     held = _parsed(cell)
     held = held.split() if isinstance(held, str) else held
     if not isinstance(held, list | tuple):
         raise DataError(f"row {row}: {name!r} must be a list of words, or words separated by spaces; got {cell!r}")
-    return [label_text(item, name, row) for item in held]
+    return held
 
 
 def several_labels(cell: Any, column: str, row: int) -> tuple[str, ...]:
@@ -221,10 +238,12 @@ def several_labels(cell: Any, column: str, row: int) -> tuple[str, ...]:
 def label_text(cell: Any, column: str, row: int) -> str:
     """Return a label as text; DataError where the cell is empty.
 
+    NaN is how a table of numbers marks a cell that is missing.
+
     >>> label_text(1, "label", 1), label_text(1.0, "label", 1), label_text("neg", "label", 1)
     ('1', '1', 'neg')
     """
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
+    if cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell:
         raise DataError(f"row {row} has no {column!r}: every row needs one. Fill it in, or take the row out")
     if isinstance(cell, list | tuple | dict):
         raise DataError(f"row {row}: {column!r} must be one label; got {cell!r}. For several say --task multi_label")
@@ -247,7 +266,7 @@ def number(cell: Any, column: str, row: int) -> float:
 
 
 def order_of(labels: Iterable[str]) -> list[str]:
-    """Return labels in order, numbers by their value.
+    """Return labels in order, each once, numbers by their value.
 
     >>> order_of(["10", "9", "b", "a", "9"])
     ['9', '10', 'a', 'b']
@@ -257,6 +276,8 @@ def order_of(labels: Iterable[str]) -> list[str]:
 
 def _place(label: str) -> tuple[bool, float, str]:
     try:
-        return False, float(label), label
+        value = float(label)
     except ValueError:
-        return True, 0.0, label
+        value = math.nan
+    known = math.isfinite(value)  # "nan" is no number here: it has no place, and the order would be that of chance
+    return not known, value if known else 0.0, label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +104,24 @@ def _csv(lines: Iterator[str], path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
-        for row in reader:
+        check_head(reader.fieldnames or (), str(path))
+        for number, row in enumerate(reader, 1):
             if None in row or None in row.values():
                 raise DataError(
-                    f"row {reader.line_num} of {str(path)!r} does not have the {len(reader.fieldnames or ())} cells "
-                    "that its head names. Repair it"
+                    f"row {number} of {str(path)!r} (it ends in line {reader.line_num}) does not have the "
+                    f"{len(reader.fieldnames or ())} cells that its head names. Repair it"
                 )
             yield row
     except csv.Error as error:
-        raise DataError(f"{str(path)!r} is broken at line {reader.line_num} ({error}). Repair it") from error
+        line = reader.reader.line_num  # the DictReader's own is that of the row before
+        raise DataError(f"{str(path)!r} is broken at line {line} ({error}). Repair it") from error
+
+
+def check_head(names: Sequence[str], path: str) -> None:
+    """Raise DataError where two columns of a table have one name: which of them is meant cannot be told."""
+    twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
+    if twice:
+        raise DataError(f"{path!r} has more than one column {twice[0]!r}: give each its own name")
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -121,6 +130,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            check_head(file.schema_arrow.names, str(path))
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.data.reading import decoded, raw_blocks
+from lossmith.data.rows import check_head
 from lossmith.data.sources import Source
 from lossmith.errors import DataError, did_you_mean
 
@@ -28,6 +30,7 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
         path = _plain(source, encoding, Path(folder))
         if path.stat().st_size == 0:
             return
+        _check_head(source, path)
         with _explained(source):
             look = list(islice(_rows(source.kind, path, Path(folder)), _LOOK))
         if not look:
@@ -36,6 +39,14 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
         with _explained(source):
             for row in _rows(source.kind, path, Path(folder), columns=list(look[0])):
                 yield from _cell(row.get(field), field, source.name)
+
+
+def _check_head(source: Source, path: Path) -> None:
+    if source.kind in ("csv", "tsv"):  # pandas would give the second of two equal names another one
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            head = csv.reader(file, delimiter="\t" if source.kind == "tsv" else ",")
+            with contextlib.suppress(csv.Error):  # what is broken is said where the rows are read
+                check_head(next(head, []), source.name)
 
 
 def _plain(source: Source, encoding: str, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.data.labelled import order_of
 from lossmith.errors import DataError, did_you_mean
 from lossmith.evaluate.bootstrap import Floats, Resampling, sums_of_cells, sums_of_units
 from lossmith.evaluate.outcome import (
@@ -75,7 +76,7 @@ def classes_of(true: Sequence[str], predicted: Sequence[str], named: Sequence[st
     >>> classes_of(["10", "9"], ["9", "9"])
     ['9', '10']
     """
-    classes = list(named) or sorted({*true, *predicted}, key=_order)
+    classes = list(named) or order_of([*true, *predicted])
     for what, values in (("label", true), ("prediction", predicted)):
         for number, value in enumerate(values, 1) if named else ():
             if value not in classes:
@@ -89,13 +90,6 @@ def classes_of(true: Sequence[str], predicted: Sequence[str], named: Sequence[st
             "would be 0 or 1. Give rows of two classes or more"
         )
     return classes
-
-
-def _order(label: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(label), label
-    except ValueError:
-        return True, 0.0, label
 
 
 def indices(values: Sequence[str], classes: Sequence[str]) -> Ints:

@@ -102,12 +102,14 @@ def _probe(model: Any) -> float | None:
     try:
         with probing(model, [layer.weight]):
             return _agreeing(model)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):  # an interface of its own
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):  # an interface of its own
         return None
 
 
 def _agreeing(model: Any) -> float | None:
-    ids = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)[None]
+    config = model.config.get_text_config()
+    places = getattr(config, "max_position_embeddings", None) or 8
+    ids = torch.arange(min(8, config.vocab_size, places), device=model.device)[None]
     theirs = model(input_ids=ids, decoder_input_ids=ids, use_cache=False).logits.float()
     states = _states(model, ids, None, ids)[1]
     for scale in (1.0, states.shape[-1] ** -0.5):

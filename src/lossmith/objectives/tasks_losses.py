@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,21 +101,26 @@ def _options(
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(f"--loss-options: {name} has no option {key!r}; {has}.{did_you_mean(key, known)}")
-        found[key] = _value(name, key, spelled.strip(), counts, rows)
+        default = inspect.signature(fn).parameters[key].default
+        found[key] = _value(key, spelled.strip(), default, counts, rows)
     return found
 
 
-def _value(name: str, key: str, spelled: str, counts: Sequence[float], rows: int) -> Any:
+def _value(key: str, spelled: str, default: Any, counts: Sequence[float], rows: int) -> Any:
+    """Read what an option takes, by its default: a word, yes or no, or else a number or one for each class."""
     if spelled == "balanced":
         if key not in BALANCED or not len(counts):
             raise InputError(f"--loss-options {key}=balanced: only class weights can be; give a number")
         return balanced(key, counts, rows)
-    if spelled.lower() in ("true", "false"):
-        return spelled.lower() == "true"
-    try:
-        numbers = [float(part) for part in spelled.strip("[]").split(",")]
-    except ValueError:
+    if isinstance(default, str):
         return spelled
+    if isinstance(default, bool):
+        if spelled.lower() not in ("true", "false"):
+            raise InputError(f"--loss-options {key} must be true or false; got {spelled!r}")
+        return spelled.lower() == "true"
+    numbers = _numbers(key, spelled)
+    if key in BALANCED and not all(0 <= number < math.inf for number in numbers):
+        raise InputError(f"--loss-options {key} must be 0 or more for every class; got {spelled}")
     if len(numbers) > 1 or spelled.startswith("["):
         if key in BALANCED and len(numbers) != len(counts):
             raise InputError(f"--loss-options {key} takes {len(counts)} numbers, one a class; got {len(numbers)}")
@@ -122,6 +128,16 @@ def _value(name: str, key: str, spelled: str, counts: Sequence[float], rows: int
     if key in ("class_weights", "positive_weights", "priors"):
         raise InputError(f"--loss-options {key} takes balanced, or {len(counts)} numbers, one a class; got {spelled}")
     return numbers[0]
+
+
+def _numbers(key: str, spelled: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in spelled.strip("[]").split(",")]
+    except ValueError:
+        numbers = [math.nan]
+    if any(map(math.isnan, numbers)):
+        raise InputError(f"--loss-options {key} must be a number, or numbers separated by commas; got {spelled!r}")
+    return numbers
 
 
 def balanced(key: str, counts: Sequence[float], rows: int) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import regex  # type: ignore[import-untyped]  # \p{M}, which re does not know
 
 Ints = npt.NDArray[np.int64]
 
@@ -14,15 +14,18 @@ Ints = npt.NDArray[np.int64]
 _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3041-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 )
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+(?:['’](?:(?![{_UNSPACED}])[^\W_])+)*")
+_FIRST = rf"[\p{{L}}\p{{N}}--[{_UNSPACED}]]"
+_NEXT = rf"[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d--[{_UNSPACED}]]"  # vowel signs, accents, joiners of letters
+_WORD = regex.compile(rf"(?V1)[{_UNSPACED}]\p{{M}}*|{_FIRST}{_NEXT}*(?:['’]{_FIRST}{_NEXT}*)*")
 
 
 def word_ids(tokens: npt.NDArray[np.integer], pieces: Sequence[bytes]) -> Ints:
     """Return the number of the word that each token belongs to, int64[T], not decreasing.
 
-    A word is a run of letters and digits (an apostrophe may stand inside), one character of a script without spaces, or
-    one token of anything else. Two neighbouring tokens share a word where their boundary falls inside one, or inside
-    the bytes of a character. `pieces[i]`: the UTF-8 bytes of token i, spaces included (special tokens: none).
+    A word is a run of letters and digits with their marks (an apostrophe may stand inside), one character of a script
+    without spaces, or one token of anything else. Two neighbouring tokens share a word where their boundary falls
+    inside one, or inside the bytes of a character. `pieces[i]`: the UTF-8 bytes of token i, spaces included (special
+    tokens: none).
 
     >>> pieces = [b"The", b" tok", b"en", b"is", b"er", b".", "我".encode()[:1], "我".encode()[1:], "们".encode()]
     >>> word_ids(np.arange(9), pieces).tolist()

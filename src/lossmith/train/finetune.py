@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lossmith.errors import InputError, did_you_mean
+from lossmith.models.presets import ENCODERS, PRESETS
 from lossmith.objectives import adopted
 from lossmith.precision import fast_bf16, slower
 from lossmith.train.config import settled
@@ -61,7 +63,7 @@ class Finetuning(Job):
         """Make the folder of a new run; what cannot be learnt from leaves none behind."""
         config, given = resolve_finetune(self.config), self.config
         _model_folder(config)
-        self.read(config)
+        make_kind(config, self.read(config)).objective(0)
         folder = RunFolder(Path(config.output_dir or default_folder(settled(config.train_data), "rows")))
         defaults = resolve_finetune(FinetuneConfig(model=given.model, train_data=given.train_data, task=given.task))
         return started(folder, config, defaults, kind="finetune")
@@ -164,6 +166,12 @@ def _model_folder(config: FinetuneConfig) -> Path | None:
 
     if config.from_scratch:
         return None
+    if not Path(settled(config.model)).exists():
+        presets = [*ENCODERS, *PRESETS]
+        raise InputError(
+            f"{config.model} does not exist: expected the folder of a run or of a model, or a preset "
+            f"({', '.join(dict.fromkeys(presets))}).{did_you_mean(settled(config.model), presets)}"
+        )
     return load_run(settled(config.model)).model_folder
 
 

@@ -297,6 +297,8 @@ def _check_task(config: FinetuneConfig, task: str) -> None:
 
 
 def _check_tokenizer(config: FinetuneConfig) -> None:
+    if not Path(str(config.model)).exists():
+        return  # which is said of the model, and not of its tokenizer
     if not Path(str(config.tokenizer)).is_dir():
         raise InputError(
             f"--tokenizer {config.tokenizer} would be a new one, and the model in {config.model} knows its own: leave "

@@ -102,9 +102,11 @@ class Classification(Kind):
     def check(self, validation: Sequence[Labelled]) -> None:
         """Raise DataError where the validation rows are all of one class."""
         if len({row.label for row in validation}) < 2:
+            counts = [f"{sum(row.label == name for row in self.training):,} of {name!r}" for name in self.classes[:12]]
             raise DataError(
                 f"the {len(validation)} validation rows are all {validation[0].label!r}: nothing could be told from "
-                "them: give more rows, a larger --validation-fraction, or --eval-data FILE"
+                f"them. Training has {', '.join(counts)}: give more rows of the rare ones, a larger "
+                "--validation-fraction, or --eval-data FILE"
             )
 
     def settings(self) -> dict[str, Any]:

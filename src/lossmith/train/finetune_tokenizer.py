@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.data import Tokenizer
+from lossmith.data.encoding import in_short
+from lossmith.data.tokenizer_files import bpe_size
 from lossmith.data.tokenizers import check_spec
 from lossmith.errors import DataError, InputError
 
@@ -73,7 +75,7 @@ def new_tokenizer(spec: str, texts: Sequence[str], folder: Path, roles: Sequence
     elif spec == "byte":
         made = Tokenizer.byte()
     elif spec.startswith("bpe:"):
-        made = Tokenizer.train_bpe(texts, int(spec[4:]))
+        made = Tokenizer.train_bpe((part for text in texts for part in in_short(text)), bpe_size(spec))
     else:
         made = Tokenizer.load(spec)
     made.with_special(roles).save(folder)
