@@ -230,3 +230,15 @@ def test_rows_without_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = table(tmp_path / "t.jsonl", text=["", "good", "bad"], label=[["x"], ["y"], ["x"]])
     assert cli.run(["eval", str(folder), str(path), "--task", "multi_label"]) == 0
     assert "1 rows without text are left out" in capsys.readouterr().out
+
+
+def test_a_tokenizer_of_other_tokens_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lossmith.data import Tokenizer
+
+    folder, text = make(tmp_path, "llama"), tmp_path / "t.txt"
+    text.write_text("To be, or not to be. " * 20, encoding="utf-8")
+    other = tmp_path / "other"
+    Tokenizer.char("To be, or not to be. ").save(other)
+    for tokenizer, told in ((folder, False), (other, True)):
+        assert cli.run(["eval", str(folder), str(text), "--no-rivals", "--tokenizer", str(tokenizer)]) == 0
+        assert ("has other tokens than" in " ".join(capsys.readouterr().out.split())) == told

@@ -128,6 +128,7 @@ def run(args: Args) -> None:
     _check(args)
     how = Resampling(args.bootstrap_samples, args.confidence, args.seed)
     outcome = _predictions(args, how) if args.predictions is not None else _model(args, how)
+    outcome.notes += _of_another_tokenizer(args)
     written = _draw(args, outcome)
     if args.json:
         told = {
@@ -205,6 +206,20 @@ def _folder(path: str | Path) -> Path:
     from lossmith.models.folder import find_model
 
     return find_model(Path(path))
+
+
+def _of_another_tokenizer(args: Args) -> list[str]:
+    """Say that --tokenizer has other tokens than the model's own: it fits by its size, and the figures mean nothing."""
+    from lossmith.data import Tokenizer
+
+    if args.tokenizer is None or args.predictions is not None:
+        return []
+    own = _folder(args.inputs[0])
+    if not any((own / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")):
+        return []
+    if Tokenizer.load(own).pieces == Tokenizer.load(args.tokenizer).pieces:
+        return []
+    return [f"{args.tokenizer} has other tokens than {own}: the model reads another text than it was trained on"]
 
 
 def _choices(args: Args, how: Resampling) -> Outcome:
