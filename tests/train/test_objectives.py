@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,6 +95,47 @@ def test_a_poem_is_filled_in_and_nobody_asks_what_comes_next(poem: Path, tiny: O
         run.sample("床前")
     with pytest.raises(InputError, match="fills in what is hidden"):
         run.next("床前")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"objective": "masked"}, {"objective": "span", "denoiser": "ul2"}, {"fim_rate": 0.5}]
+)
+def test_rows_beside_the_loss_are_about_the_vocabulary_of_the_model(
+    poem: Path, tiny: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: Options
+) -> None:
+    run = lossmith.train(poem, max_steps=1, output_dir=str(tmp_path / "run"), **tiny | asked)
+    result, size = run.result or {}, run.model.config.vocab_size
+    assert size > len(set(CHINESE)) + 1  # the objective added tokens
+    known = {row["name"]: row for row in json.loads((run.path / "run.json").read_text(encoding="utf-8"))["baselines"]}
+    assert known["uniform"]["nats_per_token"] == pytest.approx(math.log(size))
+    assert f"V = {size}" in known["uniform"]["definition"]
+    told = {name: (row["nats_per_token"], row["bits_per_byte"]) for name, row in known.items() if "entropy" not in name}
+    told |= {"model": (result["eval_loss"], result["eval_bpb"])}
+    said, page = capsys.readouterr().out, (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"vocabulary {size}" in said
+    if "fim_rate" in asked:  # all rows are about the tokens of the validation text
+        assert [nats / bits for nats, bits in told.values()] == pytest.approx([np.divide(*told["model"])] * len(told))
+        return
+    assert {bits for _, bits in told.values()} == {None}
+    table = said[said.index("what the number means") :]
+    for text in (table, page, (run.path / "report.md").read_text(encoding="utf-8")):
+        assert "bits" not in text
+    labels = {"uniform": "ln V", "unigram": "unigram model", "model": "this model"}
+    places = [table.index(labels[name]) for name in sorted(told, key=lambda name: -told[name][0])]
+    assert places == sorted(places)
+
+
+def test_a_sum_of_averages_stands_beside_no_row(poem: Path, tiny: Options) -> None:
+    from lossmith.data import open_store
+    from lossmith.evaluate import baselines
+    from lossmith.train.setup import make_task
+
+    config = resolve(TrainConfig(**tiny | {"inputs": (str(poem),), "objective": "masked"}))
+    store = open_store(config.data())
+    task = make_task(config, store)
+    assert len(task.comparable(baselines(store))) == 2
+    summed: Any = SimpleNamespace(names=("masked", "distill"))
+    assert replace(task, objective=summed).comparable(baselines(store)) == []
 
 
 @pytest.mark.parametrize("objective", BOTH)

@@ -150,6 +150,11 @@ class Facts:
         return sorted(rows, key=lambda row: -row.size)
 
     @cached_property
+    def spelled(self) -> bool:
+        """Whether any row of the comparison is about the bytes of a text."""
+        return any(row.bits is not None for row in self.comparison)
+
+    @cached_property
     def loss_panel(self) -> Panel | None:
         """The loss curves, None when nothing was logged."""
         panel = loss_panel(self.run, self.baselines)

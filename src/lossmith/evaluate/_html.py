@@ -83,19 +83,21 @@ def _comparison(facts: Facts) -> list[str]:
     rows = facts.comparison
     if not rows:
         return []
-    body = "".join(_comparison_row(row, row.size / (rows[0].size or 1)) for row in rows)
-    head = f'<tr><th>what</th><th class="n">nats per {text(facts.unit)}</th><th class="n">bits per byte</th></tr>'
+    body = "".join(_comparison_row(row, row.size / (rows[0].size or 1), facts.spelled) for row in rows)
+    bits = '<th class="n">bits per byte</th>' if facts.spelled else ""
+    head = f'<tr><th>what</th><th class="n">nats per {text(facts.unit)}</th>{bits}</tr>'
     said = "Worst first; shorter is better. Entropies of the training text are in-sample, the rest is held out."
     table = f'<table class="compare"><thead>{head}</thead><tbody>{body}</tbody></table>'
     return _section("What to compare it with", f"<p>{said}</p>", table)
 
 
-def _comparison_row(row: Row, part: float) -> str:
+def _comparison_row(row: Row, part: float, spelled: bool) -> str:
+    bits = f'<td class="n">{fixed(row.bits)}</td>' if spelled else ""
     ours = ' class="ours"' if row.name == OURS else ""
     return (
         f'<tr{ours}><td><b>{text(row.label)}</b><i class="bar"><i style="width:{100 * part:.1f}%"></i></i>'
         f"<small>{text(row.definition)}</small></td>"
-        f'<td class="n">{fixed(row.nats)}</td><td class="n">{fixed(row.bits)}</td></tr>'
+        f'<td class="n">{fixed(row.nats)}</td>{bits}</tr>'
     )
 
 

@@ -81,10 +81,11 @@ def _comparison(facts: Facts) -> list[str]:
         return []
     rows = []
     for row in facts.comparison:
-        cells = [inline(row.label), inline(row.definition), fixed(row.nats), fixed(row.bits)]
+        bits = [fixed(row.bits)] if facts.spelled else []
+        cells = [inline(row.label), inline(row.definition), fixed(row.nats), *bits]
         rows.append([f"**{cell}**" for cell in cells] if row.name == OURS else cells)
-    head = ["what", "definition", f"nats per {facts.unit}", "bits per byte"]
-    return ["## What to compare it with", _table(head, rows, right=2)]
+    head = ["what", "definition", f"nats per {facts.unit}", *(["bits per byte"] if facts.spelled else [])]
+    return ["## What to compare it with", _table(head, rows, right=1 + facts.spelled)]
 
 
 def _curves(facts: Facts) -> list[str]:

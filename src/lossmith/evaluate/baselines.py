@@ -20,7 +20,10 @@ MAX_TOKENS = 50_000_000  # counted of each split: enough for two digits of any f
 _DENSE = 1 << 21  # up to this many possible pairs a table of all of them is the fastest (measured: 1,448 token types)
 
 _LABELS = {
-    "uniform": ("ln V: every token equally likely", "−ln(1/V), V the vocabulary size"),
+    "uniform": (
+        "ln V: every token equally likely",
+        "−ln(1/V), V = {vocab:,}: the model's vocabulary, with what the objective adds to the tokenizer's",
+    ),
     "unigram_entropy": (
         "unigram entropy of the training text",
         "H(x) of the training tokens: what their frequencies cost the very text they were counted on",
@@ -52,24 +55,25 @@ class Baseline:
     definition: str
 
 
-def baselines(store: TokenStore) -> list[dict[str, Any]]:
+def baselines(store: TokenStore, vocab_size: int | None = None) -> list[dict[str, Any]]:
     """Return what the validation loss must be compared with, each as the fields of a `Baseline`, ready for JSON.
 
     uniform ln V; unigram and bigram entropy of the training tokens (in-sample); unigram (add-one) and bigram
     (Witten–Bell) models counted on the training tokens and scored on the validation tokens; gzip, xz and zstd on the
     validation text. At most the first 50 million tokens of each split are counted. A figure that cannot be had (a split
-    of one token, no compressed sizes) is left out.
+    of one token, no compressed sizes) is left out. vocab_size: V, the tokens among which the model predicts, where an
+    objective adds some to those of the text; counts are smoothed over as many.
 
     Source: Witten & Bell 1991, https://doi.org/10.1109/18.87000 (method C).
     """
-    vocab = store.tokenizer.vocab_size
+    vocab = store.tokenizer.vocab_size if vocab_size is None else vocab_size
     train = count_pairs(store.train.tokens, vocab)
     validation = count_pairs(store.validation.tokens, vocab)
     per_token = {
         "train": _bytes_per_token(len(store.train.tokens) - 1, store.train.n_bytes),
         "validation": _bytes_per_token(len(store.validation.tokens) - 1, store.validation.n_bytes),
     }
-    found = [_counted(name, nats, per_token[part]) for name, part, nats in _nats(train, validation)]
+    found = [_counted(name, nats, per_token[part], vocab) for name, part, nats in _nats(train, validation)]
     sizes = store.meta.get("validation_compressed", {})
     found += [_compressed(name, sizes, per_token["validation"]) for name in _COMPRESSORS if sizes.get("of")]
     return [asdict(entry) for entry in found if math.isfinite(entry.bits_per_byte)]
@@ -176,9 +180,9 @@ def _nats(train: PairCounts, validation: PairCounts) -> Iterator[tuple[str, str,
         yield "bigram", "validation", -_mean(np.log(train.witten_bell(validation.keys)), validation.counts)
 
 
-def _counted(name: str, nats: float, bytes_per_token: float) -> Baseline:
+def _counted(name: str, nats: float, bytes_per_token: float, vocab: int) -> Baseline:
     label, definition = _LABELS[name]
-    return Baseline(name, label, nats, nats / math.log(2) / bytes_per_token, definition)
+    return Baseline(name, label, nats, nats / math.log(2) / bytes_per_token, definition.format(vocab=vocab))
 
 
 def _compressed(name: str, sizes: dict[str, int], bytes_per_token: float) -> Baseline:

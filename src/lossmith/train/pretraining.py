@@ -56,8 +56,9 @@ class Pretraining(Job):
 
     def about(self, loop: Loop) -> dict[str, Any]:
         """The baselines, and words to try the model with."""
-        store = loop.trainer.store
-        return {"baselines": loop.task.comparable(baselines(store)), "example": example_of(store)}
+        store, task = loop.trainer.store, loop.task
+        rows = task.comparable(baselines(store, task.tokenizer.vocab_size))
+        return {"baselines": rows, "example": example_of(store)}
 
 
 def _open_data(session: Session) -> TokenStore:

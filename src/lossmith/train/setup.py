@@ -97,7 +97,10 @@ class Task:
         return [*said, f"{texts:,} training texts; {cut if longer else 'none is longer than the context'}"]
 
     def comparable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the baselines that the loss may be compared with: what guesses from both sides is no compressor."""
+        """Return the baselines that the loss may be compared with.
+
+        What guesses from both sides spells no text: it has no bits per byte, and neither have the rows beside it.
+        """
         if self.spec.causal:
             return rows
         if not self.spec.additive:
@@ -105,10 +108,10 @@ class Task:
             definition = "the partner guessed at random among those that it is compared with"
             own = {"bits_per_byte": None, "definition": definition}
             return [{"name": "chance", "label": f"{label}: any of them", "nats_per_token": nats, **own}]
-        known = [row for row in rows if row["name"] in ("uniform", "unigram")]
-        if self.spec.architecture == "seq2seq":
-            return [self._per_target(row) for row in known]
-        return known if self.spec.architecture == "masked" else []
+        if len(getattr(self.judged_by, "names", ())) > 1:  # a sum of several averages
+            return []
+        known = [row | {"bits_per_byte": None} for row in rows if row["name"] in ("uniform", "unigram")]
+        return [self._per_target(row) for row in known] if self.spec.architecture == "seq2seq" else known
 
     def _per_target(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a unigram baseline per target token: the text in it at its cost, sentinels and end for nothing."""
