@@ -29,6 +29,7 @@ from lossmith.models.generator import generator_config, tables
 from lossmith.models.presets import DISCRIMINATORS
 from lossmith.models.rows import RowsOut
 from lossmith.objectives import MaskedObjective, Masking, ReplacedTokenObjective
+from lossmith.objectives.preview import describe
 from lossmith.objectives.replaced_token import sampled
 from lossmith.objectives.scoring import score
 from lossmith.testing import ObjectiveError, check_objective
@@ -300,6 +301,29 @@ OTHERS = {
     ),
     "deberta-v2": DebertaV2Config(**SHAPE, **PLAIN, **DROPOUT, relative_attention=True, position_buckets=8),
 }
+
+
+def test_a_preview_shows_what_the_discriminator_must_say() -> None:
+    made, batch = objective(), objective().batch(examples(), np.random.default_rng(0))
+    rows = describe(batch, TOKENIZER, made)
+    assert [row["part"] for row in rows] == ["generator"] * 4 + ["discriminator"] * 4
+    assert rows[:4] == [{"part": "generator"} | row for row in describe(batch, TOKENIZER, made.masked)]
+    original = torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
+    drawn = {TOKENIZER.token_text(token) for token in original[batch["real"]].tolist()}
+    replaced = 0
+    for row, text, real, labels in zip(rows[4:], original.tolist(), batch["real"], batch["labels"], strict=True):
+        assert [guess["place"] for guess in row["guesses"]] == real.nonzero().flatten().tolist()
+        for guess in row["guesses"]:
+            was = TOKENIZER.token_text(text[guess["place"]])
+            assert guess["answer"] == ("original" if guess["sees"] == was else "replaced")
+            assert guess["sees"] in drawn
+            assert guess["answer"] == "original" or labels[guess["place"]] != -100
+        own = sum(guess["answer"] == "replaced" for guess in row["guesses"])
+        assert f"which {own} of {int(real.sum())} tokens" in row["says"]
+        assert "drawn by their frequency" in row["says"]
+        assert "[MASK]" not in row["sees"]
+        replaced += own
+    assert replaced > len(batch["rows"]) / 2
 
 
 @pytest.fixture(params=sorted(OTHERS))

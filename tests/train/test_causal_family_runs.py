@@ -252,7 +252,7 @@ def test_preview_says_it_in_words(place: Path, capsys: pytest.CaptureFixture[str
     assert "2 and 3 places on" in said["multi_token"]
     assert "the teacher's whole distribution" in said["distill"]
     assert "causal: example 1" in said["sum"]
-    assert "prefix: example 2" in said["sum"]
+    assert "prefix: example 1" in said["sum"]
 
 
 def test_a_masked_student_learns_from_a_masked_teacher(place: Path, tmp_path: Path) -> None:

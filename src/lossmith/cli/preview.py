@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -57,10 +58,12 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
 
     from lossmith.pictures.text import clean
 
-    console = Console(highlight=False, soft_wrap=True)
-    for number, row in enumerate(rows, 1):
+    console, numbers = Console(highlight=False, soft_wrap=True), Counter[str]()
+    for row in rows:
+        part = row.get("part", name)
+        numbers[part] += 1
         asked = f", {len(row['guesses'])} to guess" if row["guesses"] else ""
-        console.rule(f"{row.get('part', name)}: example {number}, {row['tokens']} tokens{asked}", align="left")
+        console.rule(f"{part}: example {numbers[part]}, {row['tokens']} tokens{asked}", align="left")
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:
             console.print(f"[bold]{escape(clean(row['says']))}[/bold]")

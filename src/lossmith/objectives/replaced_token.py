@@ -17,7 +17,7 @@ from lossmith.models.generator import build_generator
 from lossmith.models.head import additive_mask
 from lossmith.models.rows import RowsOut, head_on_rows
 from lossmith.objectives.masked import MaskedObjective, masked_term
-from lossmith.objectives.preview import Decoder, marked
+from lossmith.objectives.preview import Decoder, describe, marked
 from lossmith.objectives.shared import inputs_of, rng_of
 from lossmith.total import Total
 
@@ -122,6 +122,18 @@ class ReplacedTokenObjective:
         truth, suspected = ((targets[0] == 1).tolist(), ((logits > 0) & (targets != -100))[0].tolist())
         return marked(ids, truth[:length], tokenizer), marked(ids, suspected[:length], tokenizer)
 
+    def described(self, batch: dict[str, Tensor], tokenizer: Decoder) -> list[dict[str, Any]]:
+        """Return each row as lossmith preview shows it: as the generator sees it, then as the discriminator does.
+
+        A preview has no generator that has learnt anything: in its place tokens are drawn by their frequency.
+        """
+        seen, original = _corrupted(batch, _by_frequency(batch)), _original(batch)
+        rows = zip(seen.tolist(), (seen != original).tolist(), batch["real"].tolist(), strict=True)
+        return [
+            *({"part": "generator"} | row for row in describe(batch, tokenizer, self.masked)),
+            *({"part": "discriminator"} | _judgement(*row, tokenizer) for row in rows),
+        ]
+
     @property
     def _generator(self) -> Any:
         if self.own is None:
@@ -179,3 +191,24 @@ def _original(batch: dict[str, Tensor]) -> Tensor:
 def _corrupted(batch: dict[str, Tensor], guess: Tensor) -> Tensor:
     """Return the input with the generator's tokens at the hidden places."""
     return batch["input_ids"].flatten().scatter(0, batch["rows"], guess).view_as(batch["input_ids"])
+
+
+def _by_frequency(batch: dict[str, Tensor]) -> Tensor:
+    """Return a token int64[M] for each hidden place, drawn from the text of the batch as often as it stands there."""
+    text = _original(batch)[batch["real"]]
+    return text[(batch["uniform"].flatten()[batch["rows"]] * len(text)).long()]
+
+
+def _judgement(ids: list[int], replaced: list[bool], real: list[bool], tokenizer: Decoder) -> dict[str, Any]:
+    """Return what a discriminator sees of a row, and what it must say of each token that is text."""
+    guesses = [
+        {"place": place, "sees": tokenizer.token_text(ids[place]), "answer": "replaced" if new else "original"}
+        for place, (new, text) in enumerate(zip(replaced, real, strict=True))
+        if text
+    ]
+    says = (
+        f"must say which {sum(replaced)} of {sum(real)} tokens of text were replaced, here between «» and drawn by "
+        "their frequency in these examples (in training by the generator, as it learns): "
+        f"{marked(ids, replaced, tokenizer)}"
+    )
+    return {"sees": tokenizer.decode(ids, special=True), "tokens": len(ids), "guesses": guesses, "says": says}
