@@ -284,7 +284,7 @@ def test_a_batch_in_words_and_who_stands_near() -> None:
     assert rows[1]["positive"] == "今天天气很好。 (the same)"
     assert rows[1]["masked"] == []
     assert rows[0]["masked"] == [6]
-    assert "not compared with example 7: the same text" in rows[0]["says"]
+    assert "not compared with example 7 of it: the same text" in rows[0]["says"]
     assert "made to mislead" in rows[0]["says"]
     prompt, near = TRIPLES.shown(model().eval(), batch, TOKENIZER, 60)
     assert prompt == TEXTS[0]

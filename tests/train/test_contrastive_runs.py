@@ -188,7 +188,7 @@ def test_preview_shows_pairs_and_what_is_not_compared(
     twice = tmp_path / "twice.jsonl"
     line = pairs.read_text(encoding="utf-8").splitlines()[0]
     twice.write_text("\n".join([line] * 6), encoding="utf-8")
-    options: Options = {"objective": "contrastive", "tokenizer": "byte", "per_device_train_batch_size": 2}
+    options: Options = {"objective": "contrastive", "tokenizer": "byte", "per_device_train_batch_size": 4}
     options |= {"inputs": (str(twice),), "pair_columns": ("one", "two", "not"), "num_examples": 3}
     preview.run(preview.Args(**options, json_lines=True))
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -196,8 +196,19 @@ def test_preview_shows_pairs_and_what_is_not_compared(
     assert [x["sees"] for x in found] == [row["one"]] * 3
     assert found[0]["positive"] == row["two"]
     assert found[0]["negative"] == row["not"]
-    assert found[0]["masked"] == [1, 2]
+    assert found[0]["masked"] == [1, 2, 3]  # the fourth of the batch is not shown
     preview.run(preview.Args(**options))
     said = capsys.readouterr().out
     assert "must find its pair" in said
-    assert "not compared with example 2, 3: the same text" in said
+    assert "not compared with example 2, 3, 4 of it: the same text" in said
+
+
+@pytest.mark.parametrize(("shown", "size"), [(1, 2), (1, 16), (5, 3)])
+def test_preview_tells_texts_apart_from_as_many_as_training(
+    text: Path, capsys: pytest.CaptureFixture[str], shown: int, size: int
+) -> None:
+    options: Options = {"objective": "contrastive", "tokenizer": "char", "inputs": (str(text),)}
+    preview.run(preview.Args(**options, per_device_train_batch_size=size, num_examples=shown))
+    said = capsys.readouterr().out
+    others = f"beside {size - 1} other{'s' if size > 2 else ''} of its batch"
+    assert said.count("must find itself under other dropout") == said.count(others) == shown

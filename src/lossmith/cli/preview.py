@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from lossmith.cli.train import Args as TrainArgs
 from lossmith.cli.train import prepare as prepare
 from lossmith.errors import InputError
+
+if TYPE_CHECKING:
+    from lossmith.train.setup import Task
 
 SHOWN = 12  # guesses of a row that people are shown; --json gives all
 
@@ -38,18 +41,32 @@ def run(args: Args) -> None:
 
 def preview(args: Args) -> tuple[list[dict[str, Any]], str]:
     """Return the described examples and the objective's name; nothing is trained and no run folder made."""
-    import numpy as np
-
     from lossmith.data import open_store
-    from lossmith.objectives.preview import describe
     from lossmith.train.opening import settle_options
     from lossmith.train.setup import make_task
 
     config = settle_options(args.config())
     task = make_task(config, open_store(config.data()))
-    examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in range(args.num_examples)]
+    return _first(task, args.num_examples), task.spec.name
+
+
+def _first(task: Task, count: int) -> list[dict[str, Any]]:
+    """Describe the first examples; those told apart from others of their batch, out of batches as training makes."""
+    if task.spec.additive:
+        return _batch(task, 0, count)
+    rows = [row for start in range(0, count, task.batch_size) for row in _batch(task, start, task.batch_size)]
+    return rows[:count]
+
+
+def _batch(task: Task, start: int, size: int) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from lossmith.objectives.preview import describe
+
+    numbers = range(start, start + size)
+    examples: list[dict[str, Any]] = [task.blocks.example(i) | {"index": np.int64(i)} for i in numbers]
     batch = task.objective.batch(examples, np.random.default_rng(0))
-    return describe(batch, task.tokenizer, task.objective), task.spec.name
+    return describe(batch, task.tokenizer, task.objective)
 
 
 def _print(rows: list[dict[str, Any]], name: str) -> None:

@@ -166,10 +166,10 @@ class ContrastiveObjective:
 
     def _says(self, row: dict[str, Any], others: int, masked: list[int], n: int) -> str:
         found = f"its pair {row['positive']!r}" if self.columns > 1 else "itself under other dropout"
-        said = f"must find {found} beside {others} others"
+        said = f"must find {found} beside {others} other{'' if others == 1 else 's'} of its batch"
         said += f", one of them made to mislead: {row['negative']!r}" if "negative" in row else ""
         equal = ", ".join(f"{j % n + 1}" + (" (its hard negative)" if j >= n else "") for j in masked)
-        return said + (f"; not compared with example {equal}: the same text" if masked else "")
+        return said + (f"; not compared with example {equal} of it: the same text" if masked else "")
 
     def _texts(self, batch: dict[str, Tensor]) -> list[list[int]]:
         """The tokens of each row without its frame."""
