@@ -249,6 +249,7 @@ def test_a_row_is_shown_with_its_spans_and_what_the_model_writes(model: Any) -> 
     assert guess["sees"] == "<extra_id_0>"
     assert row["sees"].replace("<extra_id_0>", guess["answer"]) == "abcdefghijklmnopqrst<|endoftext|>"
     assert row["target"] == f"<extra_id_0>{guess['answer']}<|endoftext|>"
+    assert row["asked"] == f"1 span of {len(guess['answer'])} tokens in all"
 
     class Knowing:
         config = model.config

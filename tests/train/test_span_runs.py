@@ -157,3 +157,4 @@ def test_preview_shows_both_sides(poem: Path, capsys: pytest.CaptureFixture[str]
     preview.run(preview.Args(**options, num_examples=1))
     said = capsys.readouterr().out
     assert "must write: <extra_id_0>" in said
+    assert ", 2 spans of 5 tokens in all to guess" in said  # 15 % of 33 tokens

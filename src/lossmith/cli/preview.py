@@ -79,7 +79,7 @@ def _print(rows: list[dict[str, Any]], name: str) -> None:
     for row in rows:
         part = row.get("part", name)
         numbers[part] += 1
-        asked = f", {len(row['guesses'])} to guess" if row["guesses"] else ""
+        asked = f", {row.get('asked', len(row['guesses']))} to guess" if row["guesses"] else ""
         console.rule(f"{part}: example {numbers[part]}, {row['tokens']} tokens{asked}", align="left")
         console.out(clean(row["sees"]), highlight=False)
         if "says" in row:

@@ -60,15 +60,16 @@ class Objective(Protocol):
 
     An objective may also have: `coefficients`, what the mean of a term is multiplied with in the loss (1 for those it
     does not name); `adopt(model)`, which returns it with what it takes from the model, asked once, before training;
-    `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it
-    (a generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
+    `own`, an nn.Module of its tensors that are trained and kept in checkpoints with the model, and are no part of it (a
+    generator, further heads, a temperature); `shown(model, batch, tokenizer, length)`, a prompt and what the model
     makes of it, written at evaluations (`shows`: of how many examples, else one); `infill_prompt(tokens)`, the tokens
     after which a causal model fills a gap; `names`, its terms, known beforehand (needed in a mixture);
     `coefficients_for(terms)`, where coefficients depend on the terms that are there; `check(model, name)`, which raises
     InputError for a model it cannot train; `says(batch, row)`, a sentence about a row of a batch for `lossmith
-    preview`; `described(batch, tokenizer)`, all that it shows; `scored(model, batch)`, the terms and a Total for each
-    name in `measures`, logged at evaluations as eval_NAME; `announces`, a sentence about it for whoever starts a
-    training; `additive`, False where splitting a batch changes the loss.
+    preview`; `described(batch, tokenizer)`, all that it shows ("asked": what a row's guesses are, where not tokens);
+    `scored(model, batch)`, the terms and a Total for each name in `measures`, logged at evaluations as eval_NAME;
+    `announces`, a sentence about it for whoever starts a training; `additive`, False where splitting a batch changes
+    the loss.
     """
 
     def batch(self, examples: Sequence[dict[str, np.ndarray]], rng: np.random.Generator) -> dict[str, Tensor]:

@@ -73,7 +73,8 @@ class SpanObjective:
             seen, asked = self._unpadded(seen), [token for token in asked if token != -100]
             target = tokenizer.decode(asked, special=True)
             row = {"sees": tokenizer.decode(seen, special=True), "tokens": len(seen), "target": target}
-            rows.append(row | {"says": f"must write: {target}", "guesses": self._spans(seen, asked, tokenizer)})
+            row |= {"says": f"must write: {target}", "guesses": self._spans(seen, asked, tokenizer)}
+            rows.append(row | {"asked": self._size(asked)})
         return rows
 
     def shown(self, model: Any, batch: dict[str, Tensor], tokenizer: Any, length: int) -> tuple[str, str]:
@@ -104,6 +105,12 @@ class SpanObjective:
 
     def _unpadded(self, row: list[int]) -> list[int]:
         return [token for token in row if token != self.pad_id]
+
+    def _size(self, asked: list[int]) -> str:
+        """Return how many spans a target has, and how many tokens they are without sentinels and end."""
+        spans = sum(token in self.sentinels for token in asked)
+        tokens = len(asked) - spans - 1
+        return f"{spans} span{'' if spans == 1 else 's'} of {tokens} token{'' if tokens == 1 else 's'} in all"
 
     def _spans(self, seen: list[int], asked: list[int], tokenizer: Any) -> list[dict[str, Any]]:
         """Return the spans as places of the input, with the sentinel there and the text that it stands for."""
