@@ -130,7 +130,7 @@ def _forward(
     beta, temperature, factor = numbers
     caps = [None if math.isinf(cap) else cap for cap in shape[:2]]
     rows = None if weights is None or bool((weights != 0).all()) else weights.nonzero()[:, 0]
-    half = None if max_memory is None else max_memory // 2
+    half = None if max_memory is None else (max_memory + 1) // 2
     student = Stream(hidden, head.to(narrow), bias, shape[2], caps[0], rows,
                      want=(want[0], want[1], want[2]), max_memory=half)  # fmt: skip
     teacher = Stream(teacher_hidden, teacher_head.to(teacher_narrow), teacher_bias, shape[3], caps[1], rows)
