@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from lossmith.diagnosis._words_en import ENGLISH
 from lossmith.diagnosis._words_zh import CHINESE
 from lossmith.errors import InputError
 from lossmith.runs import Curve, Run, from_curve_json
+from lossmith.train.findings import FindingsReporter
+from lossmith.train.reporter import Reporter
+from lossmith.train.scale import Scale
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "curves"
 PATHOLOGICAL = Path(__file__).resolve().parents[1] / "runs" / "pathological"
@@ -161,6 +165,77 @@ def test_a_known_vocabulary_is_used() -> None:
     assert "wrong_initial_loss" not in names(diagnose(made))
     small = Run(made.source, made.tool, made.curves, {"vocab_size": 65})
     assert "wrong_initial_loss" in names(diagnose(small))
+
+
+def measured_in(unit: str, made: Run) -> set[str]:
+    return names(diagnose(replace(made, config={"loss_unit": unit})))
+
+
+@pytest.mark.parametrize("unit", ["loss per row", "nats per pair", "nats: mlm + 50 × rtd"])
+@pytest.mark.parametrize("name", ["wrong_initial_loss", "suspiciously_low, entropy", "plateau of the unigram model"])
+def test_what_is_known_of_tokens_is_said_of_tokens_only(name: str, unit: str) -> None:
+    check, made = FOUND[name]
+    assert check in measured_in("nats per token", made)
+    assert check not in measured_in(unit, made)
+
+
+@pytest.mark.parametrize("first", [46.38, 20.0])
+def test_the_first_loss_of_a_regression_is_not_wrong(first: float) -> None:
+    assert measured_in("loss per row", run(np.array([first, 40.0]))) == {"too_short"}
+
+
+@pytest.mark.parametrize("name", ["suspiciously_low, leak", "lr_too_large, dead"])
+def test_what_is_known_of_nats_is_said_of_nats_only(name: str) -> None:
+    check, made = FOUND[name]
+    assert check in measured_in("nats per row", made)
+    assert check not in measured_in("loss per row", made)
+
+
+def test_a_running_regression_is_not_judged_in_nats() -> None:
+    """At ln 10, up and down: of nats per row that is guessing among ten classes."""
+    made = FOUND["lr_too_large, dead"][1].curves
+    rows = [{"step": i + 1, "loss": loss, "learning_rate": 0.1} for i, loss in enumerate(made["loss"].value.tolist())]
+    said: dict[str, list[Finding]] = {"nats/row": [], "loss/row": []}
+    for unit, found in said.items():
+        listener = Reporter()
+        listener.finding = found.append  # type: ignore[method-assign]
+        reporter = FindingsReporter([listener])
+        reporter.start(100, Scale(unit=unit))
+        for row in rows:
+            reporter.row("metrics", row)
+    assert "lr_too_large" in names(said["nats/row"])
+    assert not said["loss/row"]
+
+
+@pytest.mark.parametrize(
+    "loss", [(0.8088, 0.5, 1.2, 2.335), (0.8088, 1.2, 1.9, 2.335), (0.8088, 0.3, 2.9, 2.335), (13.66, 18.25)]
+)
+def test_no_rise_is_told_of_a_log_too_short_to_judge(loss: tuple[float, ...]) -> None:
+    assert names(diagnose(run(np.array(loss), np.array([loss[0]]), every=len(loss)))) == {"too_short"}
+    assert {"diverged", "nan"} <= names(diagnose(run(np.array([*loss, np.inf]))))
+
+
+def test_few_points_out_of_a_long_run_may_show_divergence() -> None:
+    loss = Curve.of("loss", [(7000, 6.3658), (7100, 6.5984), (7200, 7.3145), (7300, 9.1219), (7400, 10.2386)])
+    assert "diverged" in names(diagnose(Run("made", "test", {"loss": loss})))
+
+
+@pytest.mark.parametrize("end", [(0.0483, 0.0483, 0.0483), (0.0483, *[0.012] * 9)])
+def test_a_rise_from_nothing_to_almost_nothing_is_no_divergence(end: tuple[float, ...]) -> None:
+    nothing = 1e-6 * np.exp(2 * np.random.default_rng(7).standard_normal(60))
+    made = run(changed(np.maximum(nothing, 0.2 ** np.arange(60)), slice(-len(end), None), end))
+    found = diagnose(replace(made, config={"loss_unit": "nats per pair"}))
+    assert [finding for finding in found if finding.severity == "error"] == []
+    assert "diverged" in measured_in("loss per row", made)  # of which nobody knows what is nothing
+
+
+def test_a_spike_that_leaves_almost_nothing_is_over() -> None:
+    made = run(np.array([*(0.001 * np.ones(50)), 0.05, *(0.009 * np.ones(9))]))
+    kinds = {
+        unit: next(iter(CHECKS["spike"](replace(made, config={"loss_unit": unit})))).kind
+        for unit in ("nats per pair", "loss per row")
+    }
+    assert kinds == {"nats per pair": "recovered", "loss per row": "not_recovered"}
 
 
 def test_thresholds_are_arguments() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.diagnosis._finding import Finding
-from lossmith.diagnosis._series import Floats, Series
+from lossmith.diagnosis._series import Floats, Series, guessing_among
 from lossmith.runs import Curve, Run
 
 
@@ -59,6 +59,39 @@ class Facts:
             good = np.isfinite(series.raw.value)
             return self.lr.value[good] if good.sum() == len(series) else np.interp(series.step, *_sorted(self.lr))
         return np.interp(series.step, *_sorted(self.lr))
+
+    @cached_property
+    def unit(self) -> str:
+        """What the loss is measured in, as a run of ours says it: "nats per token"; empty where nobody said."""
+        said, one = self.run.config.get("loss_unit"), self.run.config.get("unit")
+        return str(said or (f"nats per {one}" if one else ""))
+
+    @property
+    def in_nats(self) -> bool:
+        """Whether the loss is nats of whatever unit, or may be."""
+        return not self.unit or self.unit.startswith("nats")
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the loss is nats per token, or may be; a sum of terms is nats of no one thing."""
+        return self.unit in ("", "nats per token")
+
+    @property
+    def floor(self) -> float:
+        """The least level that a rise is measured against: ln 2 nats, what guessing between two costs; 0 of others."""
+        return float(np.log(2)) if self.in_nats else 0.0
+
+    def guessing_among(self, loss: float, within: float) -> int | None:
+        """Return the number of classes whose guessing costs a loss in nats (see `guessing_among`)."""
+        return guessing_among(loss, within) if self.in_nats else None
+
+    def short(self, points: int = 7) -> bool:
+        """Whether the log of a training from its start has at most so many points: too few to tell a rise from noise.
+
+        One that ends in a loss that is not finite is long enough.
+        """
+        whole = np.isfinite(self.main.raw.value[-1:]).all()
+        return bool(max(len(self.train), len(self.evals)) <= points and self.from_the_start and whole)
 
     @cached_property
     def from_the_start(self) -> bool:

@@ -177,12 +177,13 @@ def suspiciously_low(run: Run, *, nothing: float = 0.05, entropy: float = 0.6, w
 
     "leak": the first or second eval is below `nothing`, or the training loss is and the eval loss with it. "entropy": a
     loss that began at `words` nats or more, so among many tokens, ends below `entropy` nats, on the eval set as well as
-    on the training set, or with no eval set to deny it. The target may be in the input, or the eval text in the
-    training text.
+    on the training set, or with no eval set to deny it; not where the loss is said to be of anything but tokens. The
+    target may be in the input, or the eval text in the training text.
     """
-    if "eval_uniformity" in run.curves:  # contrastive: to find a text among a few others may be easy, and cost nothing
-        return
     seen = facts(run)
+    # contrastive: to find a text among a few others may be easy, and cost nothing
+    if "eval_uniformity" in run.curves or seen.unit.endswith(" pair") or not seen.in_nats:
+        return
     evals, train = seen.evals, seen.train
     learned = max(np.max(train.value[:3], initial=0.0), evals.value[0] if len(evals) else 0.0) > 2 * nothing
     if len(evals) >= 2 and learned and 0 <= evals.value[1] < 2 * nothing and evals.last < nothing:
@@ -191,7 +192,7 @@ def suspiciously_low(run: Run, *, nothing: float = 0.05, entropy: float = 0.6, w
         yield Finding("suspiciously_low", "warning", "eval_loss", *where, evidence, 0.6, SHANNON, "leak")
         return
     began = max(train.value[0] if len(train) else 0.0, evals.value[0] if len(evals) else 0.0)
-    if began < words or not len(train):
+    if began < words or not len(train) or not seen.of_tokens:
         return
     honest = evals.last <= min(entropy, 1.1 * train.last) if len(evals) else train.last < entropy / 2
     if honest:

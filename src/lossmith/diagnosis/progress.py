@@ -8,7 +8,7 @@ import numpy as np
 
 from lossmith.diagnosis._facts import Facts, facts, found_by
 from lossmith.diagnosis._finding import Finding, Severity
-from lossmith.diagnosis._series import Series, guessing_among, spread
+from lossmith.diagnosis._series import Series, spread
 from lossmith.diagnosis.generalization import overfit
 from lossmith.diagnosis.stability import diverged
 from lossmith.runs import Run
@@ -35,7 +35,7 @@ def plateau(run: Run, *, fall: float = 0.015, unproven: float = 0.15, errors: fl
         return
     evidence = {"points": float(len(series)), "first": series.first, "last": series.last}
     evidence["noise"] = series.noise
-    classes = guessing_among(series.last, 0.02)
+    classes = seen.guessing_among(series.last, 0.02)
     if classes is not None:
         evidence["classes"] = float(classes)
     where = int(series.step[0]), int(series.step[-1])
@@ -60,7 +60,7 @@ def _still(seen: Facts, fall: float, unproven: float, errors: float) -> str | No
         return "noise"
     if _guessing(seen):
         return "guessing"
-    return "unigram" if series.last > 5 and _flat_share(series) > 0.6 else None
+    return "unigram" if seen.of_tokens and series.last > 5 and _flat_share(series) > 0.6 else None
 
 
 def _guessing(seen: Facts) -> bool:
@@ -69,14 +69,15 @@ def _guessing(seen: Facts) -> bool:
     Stands: it has not moved by more than 3 % in its last three fifths. Where both losses were logged, both stand there.
     """
     late = seen.evals.value[len(seen.evals) // 5 :]
-    if len(late) >= 8 and guessing_among(seen.evals.last, 0.003) is not None and np.ptp(late) < 0.02 * seen.evals.last:
+    still = len(late) >= 8 and np.ptp(late) < 0.02 * seen.evals.last
+    if still and seen.guessing_among(seen.evals.last, 0.003) is not None:
         return True  # whatever the training loss does: order or memory, nothing that holds elsewhere
     for series in (seen.train, seen.evals):
         within = 0.02 if len(series) <= 12 else 0.003
         late = series.value[len(series) * 2 // 5 :]
         falling = len(late) >= 8 and series.part(len(series) * 2 // 5).trend()[1] < -3
         moved = falling or (np.ptp(late) > 0.03 * series.last if len(late) else False)
-        if 0 < len(series) < 4 or moved or (len(series) and guessing_among(series.last, within) is None):
+        if 0 < len(series) < 4 or moved or (len(series) and seen.guessing_among(series.last, within) is None):
             return False
     return len(seen.main) >= 4
 
@@ -220,9 +221,7 @@ def still_falling(
 def too_short(run: Run, *, points: int = 7) -> Iterator[Finding]:
     """Find logs too short to judge: `points` points or fewer, of whatever kind there are most."""
     seen = facts(run)
-    count = max(len(seen.train), len(seen.evals))
-    whole = np.isfinite(seen.main.raw.value[-1:]).all()
-    if 0 < count <= points and seen.from_the_start and whole:
+    if len(seen.main) and seen.short(points):
         series = seen.main
         evidence = {"train_points": float(len(seen.train)), "eval_points": float(len(seen.evals))}
         yield Finding(

@@ -79,7 +79,8 @@ def wrong_initial_loss(run: Run, *, above: float = 1.15) -> Iterator[Finding]:
     """Find a first loss above what knowing nothing costs: ln V, of the logged vocabulary or of the largest in use.
 
     An untrained model that spreads its probability evenly loses ln V nats; one that begins `above` times as high is
-    sure of wrong things: initialisation or the scale of the head's logits.
+    sure of wrong things: initialisation or the scale of the head's logits. A loss that is said to be of anything but
+    tokens is not compared.
     """
     seen = facts(run)
     series = seen.main
@@ -91,7 +92,7 @@ def wrong_initial_loss(run: Run, *, above: float = 1.15) -> Iterator[Finding]:
     size = float(known) if isinstance(known, (int, float)) and known > 1 else float(LARGEST_VOCABULARY)
     nothing = float(np.log(size))
     first = float(series.value[0])
-    among_tokens = known is not None or 1.0 <= series.last <= 8.0 or len(series) < 8
+    among_tokens = seen.of_tokens and (known is not None or 1.0 <= series.last <= 8.0 or len(series) < 8)
     if first > above * nothing and first < 100 and among_tokens:
         evidence = {"first": first, "know_nothing": nothing, "vocabulary": size}
         kind = "known" if known is not None else "any"

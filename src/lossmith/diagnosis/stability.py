@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lossmith.diagnosis._facts import Facts, facts, found_by
 from lossmith.diagnosis._finding import Finding, Severity
-from lossmith.diagnosis._series import LONG, Floats, Series, guessing_among, spread, trailing_median
+from lossmith.diagnosis._series import LONG, Floats, Series, spread, trailing_median
 from lossmith.runs import Run
 
 PALM = "https://arxiv.org/abs/2204.02311 (PaLM, section 5.1)"
@@ -48,10 +48,12 @@ def spike(
     A point is too high when it lies above the median of the points before it by `sigmas` robust deviations, by `rise`
     of that level, and by `tail` times as far as any point lies below its own: single-batch noise is heavy-tailed, but
     about as heavy downwards. In logs of fewer than 30 points, where the tail is not known, `short_rise` of the level
-    counts.
+    counts; in those too short to judge only infinity does.
     """
-    series = facts(run).main
+    seen = facts(run)
+    series = seen.main
     expected, high = _too_high(series, sigmas, rise, tail, short_rise)
+    high &= not seen.short()
     found = [(a, b) for a, b in _stretches(high) if _comes_back(series, expected, a, b)]
     infinite = _passing_infinity(series)
     if not found and infinite is None:
@@ -65,7 +67,7 @@ def spike(
         evidence = {"step": float(infinite), "peak": np.inf, "from": series.last, "after": series.last}
         where = infinite, infinite
     evidence["count"] = float(len(found) + (infinite is not None))
-    recovered = evidence["after"] <= evidence["from"] + 0.1 * abs(evidence["from"])
+    recovered = evidence["after"] <= evidence["from"] + 0.1 * max(abs(evidence["from"]), seen.floor)
     kind = "recovered" if recovered else "not_recovered"
     severity: Severity = "warning" if recovered else "error"
     yield Finding("spike", severity, series.raw.name or "loss", *where, evidence, 0.9, PALM, kind)
@@ -132,6 +134,9 @@ def _passing_infinity(series: Series) -> int | None:
 def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[Finding]:
     """Find a loss that went up and stayed up: at the end `rise` of its best level above it, and `sigmas` of its noise.
 
+    A level near nothing counts as `Facts.floor`: there one hard batch multiplies the loss. Nothing but infinity is said
+    of a log that is too short to judge.
+
     The training loss decides; the eval loss alone only where no training loss was logged. A loss that is infinite at
     the end has diverged; one that rises slowly but surely all the way, with the eval loss, is diverging.
     """
@@ -150,12 +155,12 @@ def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[F
             PLAYBOOK,
         )
         return
-    if len(series) < 2:
+    if len(series) < 2 or seen.short():
         return
     best = series.best
     low, end = float(series.smooth[best]), series.last
     noise = series.noise if len(series) >= FEW else 0.0
-    scale = max(abs(low), 0.1 * abs(series.first))
+    scale = max(abs(low), 0.1 * abs(series.first), seen.floor)
     need = rise if len(series) >= SHORT else 2 * rise
     fell = len(series) < SHORT and best > 0 and end <= np.max(series.value[:best])  # few points, and it began higher
     calm = len(seen.train) and len(seen.evals) >= 5 and seen.evals.last < 1.05 * np.min(seen.evals.value)
@@ -234,7 +239,7 @@ def _oscillating(series: Series, swing: float, window: int = 6) -> Seen | None:
 
 def _rising(seen: Facts, series: Series, rise: float) -> Seen | None:
     """The loss rises from where training began, in the first half of the log, for at least three points."""
-    if len(series) < 4 or not seen.from_the_start:
+    if len(series) < 4 or not seen.from_the_start or seen.short():
         return None
     first = float(series.value[0]) if len(series) < SHORT else series.first
     early = series.smooth[: (len(series) + 1) // 2 + 1]
@@ -253,7 +258,7 @@ def _dead(seen: Facts, series: Series, rate: float = 1e-3, still: float = 1e-3) 
         return None
     half = series.value[len(series) // 2 :]
     level = float(np.median(half))
-    classes = guessing_among(level, within=0.002)
+    classes = seen.guessing_among(level, within=0.002)
     too_high = series.value[0] > 1.03 * level
     if classes is None or not too_high or np.max(np.abs(half - level)) > 5 * still * level:
         return None

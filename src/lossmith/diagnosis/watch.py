@@ -17,8 +17,9 @@ POINTS = 20  # points of the loss from which on a run is judged; NaN and infinit
 class Watch:
     """Hear of a run row by row, as the HF Trainer logs them, and return what is newly wrong.
 
-    `total_steps`: the planned steps, of which a fifth must have passed before a plateau is called one. Rows are judged
-    at every eval and each time the log has grown by a twentieth, so that the time it takes does not grow with the run.
+    `total_steps`: the planned steps, of which a fifth must have passed before a plateau is called one. `loss_unit`:
+    what the loss is measured in ("nats per token"), if that is known. Rows are judged at every eval and each time the
+    log has grown by a twentieth, so that the time it takes does not grow with the run.
 
     >>> watch = Watch()
     >>> rows = [{"step": step, "loss": 5 - 0.01 * step} for step in range(1, 60)] + [{"step": 60, "loss": float("nan")}]
@@ -26,8 +27,10 @@ class Watch:
     ['nan']
     """
 
-    def __init__(self, total_steps: int | None = None, *, source: str = "", points: int = POINTS) -> None:
-        self.total_steps, self.source, self.points = total_steps, source, points
+    def __init__(
+        self, total_steps: int | None = None, *, source: str = "", points: int = POINTS, loss_unit: str = ""
+    ) -> None:
+        self.total_steps, self.source, self.points, self.loss_unit = total_steps, source, points, loss_unit
         self.found: list[Finding] = []
         self._rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._said: set[tuple[str, str, str]] = set()
@@ -47,7 +50,7 @@ class Watch:
     def run(self) -> Run:
         """Return what was heard as a run."""
         curves = {name: Curve.of(name, rows) for name, rows in self._rows.items()}
-        return Run(self.source, "live", curves, {})
+        return Run(self.source, "live", curves, {"loss_unit": self.loss_unit})
 
     def _due(self, row: Mapping[str, Any]) -> bool:
         count = max((len(self._rows[name]) for name in ("loss", "eval_loss") if name in self._rows), default=0)

@@ -20,7 +20,7 @@ class FindingsReporter(Reporter):
 
     def start(self, total_steps: int, scale: Scale) -> None:
         """Begin to watch a run of so many steps."""
-        self._watch = Watch(total_steps)
+        self._watch = Watch(total_steps, loss_unit=scale.unit.replace("/", " per "))
 
     def row(self, kind: str, row: dict[str, Any]) -> None:
         """Judge what has been logged so far."""
