@@ -215,6 +215,17 @@ def test_no_rise_is_told_of_a_log_too_short_to_judge(loss: tuple[float, ...]) ->
     assert {"diverged", "nan"} <= names(diagnose(run(np.array([*loss, np.inf]))))
 
 
+def test_an_explosion_needs_few_points() -> None:
+    assert "diverged" in names(diagnose(run(np.array([2.0, 1.5, 1.2, 5.0, 20.0, 80.0, 300.0]))))
+
+
+def test_a_rise_of_a_foreign_loss_is_measured_against_its_own_level() -> None:
+    loss = np.concatenate([np.geomspace(1.0, 0.02, 60), np.linspace(0.02, 0.11, 40)])
+    noisy = loss * np.exp(0.02 * np.random.default_rng(3).standard_normal(len(loss)))
+    assert "diverged" in names(diagnose(run(noisy)))
+    assert "diverged" not in measured_in("nats per pair", run(noisy))
+
+
 def test_few_points_out_of_a_long_run_may_show_divergence() -> None:
     loss = Curve.of("loss", [(7000, 6.3658), (7100, 6.5984), (7200, 7.3145), (7300, 9.1219), (7400, 10.2386)])
     assert "diverged" in names(diagnose(Run("made", "test", {"loss": loss})))

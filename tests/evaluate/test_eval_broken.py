@@ -106,6 +106,7 @@ INF = float("inf")
         ([[0, 1], [INF, 1]], r"row 2: the logits \[inf, 1.0\] have no softmax"),
         ([[0, 1], ["x", 1]], r"row 2: 'p' must be a number; got 'x'"),
         ([[0, 1], "[0.8, 0.2"], r"row 2: 'p' must be a list or .* as JSON; got '\[0.8, 0.2'"),
+        ([0.2, 0.8], r"row 1: 'p' must be a list .*; got 0.2. Numbers need a column for each class"),
     ],
 )
 def test_broken_scores(tmp_path: Path, scores: list[Any], message: str) -> None:
@@ -239,6 +240,29 @@ def test_a_tokenizer_of_other_tokens_is_told(tmp_path: Path, capsys: pytest.Capt
     text.write_text("To be, or not to be. " * 20, encoding="utf-8")
     other = tmp_path / "other"
     Tokenizer.char("To be, or not to be. ").save(other)
-    for tokenizer, told in ((folder, False), (other, True)):
-        assert cli.run(["eval", str(folder), str(text), "--no-rivals", "--tokenizer", str(tokenizer)]) == 0
-        assert ("has other tokens than" in " ".join(capsys.readouterr().out.split())) == told
+    padded = tmp_path / "padded"
+    Tokenizer.load(folder).with_special(["pad"]).save(padded)
+    for tokenizer, told in ((folder, False), (padded, None), (other, True)):
+        done = cli.run(["eval", str(folder), str(text), "--no-rivals", "--tokenizer", str(tokenizer)])
+        assert done == (2 if told is None else 0)  # one token more than the model has embeddings
+        assert ("has other tokens than" in " ".join(capsys.readouterr().out.split())) == bool(told)
+
+
+def test_scores_by_name_out_of_parquet(tmp_path: Path) -> None:
+    from pyarrow import Table, parquet
+
+    rows = [{"label": "a", "p": {"a": 1.0}}, {"label": "b", "p": {"b": 0.6, "a": 0.4}}]  # a struct names b in both
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "p.parquet")
+    assert accuracy(tmp_path / "p.parquet", Columns(probabilities=("p",))) == 1
+
+
+def test_a_rival_without_scores_of_a_label(tmp_path: Path) -> None:
+    full = [{"label": "a", "p": {"a": 1.0, "b": 0.0}}, {"label": "b", "p": {"a": 0.3, "b": 0.7}}]
+    poor = [{"label": "a", "p": {"a": 1.0}}, {"label": "b", "p": {"a": 1.0}}]
+    sides = [
+        read_predictions(written(tmp_path / f"{i}.jsonl", rows), "classification", Columns(probabilities=("p",)),
+                         encoding="utf-8")
+        for i, rows in enumerate((full, poor))
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="the label 'b' in row 2 is none of the classes a"):
+        compare(judge("classification", sides[0], HOW), sides[0], sides[1], HOW)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import classified
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from lossmith import cli
 from lossmith.data import Tokenizer
@@ -20,6 +22,8 @@ from lossmith.data.labelled import LabelColumns, read_labelled
 from lossmith.data.labelled_audit import audit, split_rows
 from lossmith.data.labelled_order import Examples
 from lossmith.errors import DataError
+from lossmith.evaluate.generating import write
+from lossmith.objectives.tasks_losses import task_loss
 from lossmith.train.finetune_tokenizer import new_tokenizer
 
 Table = Callable[..., str]
@@ -237,3 +241,31 @@ def test_a_decoder_of_few_positions(longest: int, table: Table, tmp_path: Path) 
     rows = [{"source": f"a{i}", "target": "b" * (i % 4 + 1)} for i in range(20)]
     call = ["finetune", "nano", table(rows), "--task", "seq2seq", "--tokenizer", "char", "--max-steps", "1"]
     assert cli.run([*call, "--max-length", str(longest), "--output-dir", str(tmp_path / "run")]) == 0
+
+
+def test_columns_that_nobody_asks_for_may_have_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label,,\na,x,,\nb,y,,\n", encoding="utf-8")
+    assert len(read_labelled(path, "classification", LabelColumns())) == 2
+
+
+def test_a_shape_below_zero_is_no_class_weight() -> None:
+    assert task_loss("regression", "general_robust", ["alpha=-2"]).options == {"alpha": -2.0}
+    assert task_loss("regression", "general_robust", ["alpha=-inf"]).options == {"alpha": float("-inf")}
+
+
+def test_every_answer_has_the_room_that_its_own_prompt_leaves(tmp_path: Path) -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=257, n_embd=8, n_layer=1, n_head=1, n_positions=32)).eval()
+    model.generation_config.eos_token_id = None
+    tokenizer = AutoTokenizer.from_pretrained(_byte_tokenizer(tmp_path))
+    with torch.no_grad():
+        model.lm_head.weight.zero_()[120].fill_(1.0)  # the likeliest token is "x" or, where its state is below 0, "!"
+    rows = [[65] * 4, [65] * 30]
+    together = write(model, tokenizer, rows, 12)
+    assert together == [write(model, tokenizer, [row], 12)[0] for row in rows]
+    assert [len(tokenizer(text)["input_ids"]) for text in together] == [12, 2]
+
+
+def _byte_tokenizer(folder: Path) -> Path:
+    Tokenizer.byte().save(folder)
+    return folder

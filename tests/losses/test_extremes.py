@@ -60,3 +60,11 @@ def test_alpha_of_scheduled_focal_moves_and_is_saved() -> None:
     assert loss.state_dict()["focal_alpha"].tolist() == [1.0, 3.0]
     assert loss.double().focal_alpha.dtype == torch.float64
     assert "focal_alpha" not in ScheduledFocal(0.0, 2.0, 10, alpha=0.25).state_dict()
+
+
+def test_a_class_that_does_not_count_may_be_impossible() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0, 1.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    alpha = torch.tensor([0.0, 1.0, 1.0])
+    value = focal(logits, torch.tensor([0, 1]), alpha=alpha).value
+    assert torch.allclose(value, focal(logits[1:], torch.tensor([1]), alpha=alpha).value)
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()

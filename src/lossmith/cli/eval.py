@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -215,9 +216,11 @@ def _of_another_tokenizer(args: Args) -> list[str]:
     if args.tokenizer is None or args.predictions is not None:
         return []
     own = _folder(args.inputs[0])
-    if not any((own / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")):
+    try:
+        pair = [Tokenizer.load(folder).pieces for folder in (own, args.tokenizer)]
+    except InputError:  # the folder has none, or one that only transformers can read
         return []
-    if Tokenizer.load(own).pieces == Tokenizer.load(args.tokenizer).pieces:
+    if all(here == there for here, there in zip_longest(*pair, fillvalue=b"")):  # special tokens have no text
         return []
     return [f"{args.tokenizer} has other tokens than {own}: the model reads another text than it was trained on"]
 

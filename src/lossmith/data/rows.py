@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def table_rows(
     Text files may be compressed (.gz, .xz, .zst). Cells of .csv and .tsv are text.
     Errors: DataError for a file that is missing, of another kind or broken, and for a column that it does not have.
     """
-    rows = _rows(path, encoding)
+    rows = _rows(path, encoding, columns)
     number = 0
     for number, row in enumerate(rows, 1):
         if limit is not None and number > limit:
@@ -59,7 +59,7 @@ def _cell(row: Row, name: str, option: str, path: Path, number: int) -> Any:
     return row[name]
 
 
-def _rows(path: Path, encoding: str) -> Iterator[Row]:
+def _rows(path: Path, encoding: str, wanted: Collection[str]) -> Iterator[Row]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSED else ""
     kind = suffixes[-1] if suffixes else ""
@@ -67,14 +67,14 @@ def _rows(path: Path, encoding: str) -> Iterator[Row]:
         near = did_you_mean(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
         raise DataError(f"no such file: {str(path)!r}; expected a table ({', '.join(KINDS)}).{near}")
     if kind == ".parquet" and not compression:
-        return _parquet(path)
+        return _parquet(path, wanted)
     if kind not in KINDS[:3]:
         raise DataError(
             f"cannot tell how to read {str(path)!r} as a table; expected {', '.join(KINDS)} "
             f"(text also with {', '.join(COMPRESSED)})"
         )
     lines = _lines(decoded(raw_blocks(path, compression), encoding, str(path)))
-    return _jsonl(lines, path) if kind == ".jsonl" else _csv(lines, path, "\t" if kind == ".tsv" else ",")
+    return _jsonl(lines, path) if kind == ".jsonl" else _csv(lines, path, "\t" if kind == ".tsv" else ",", wanted)
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -100,11 +100,11 @@ def _jsonl(lines: Iterable[str], path: Path) -> Iterator[Row]:
         yield row
 
 
-def _csv(lines: Iterator[str], path: Path, delimiter: str) -> Iterator[Row]:
+def _csv(lines: Iterator[str], path: Path, delimiter: str, wanted: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
-        check_head(reader.fieldnames or (), str(path))
+        check_head(reader.fieldnames or (), wanted, str(path))
         for number, row in enumerate(reader, 1):
             if None in row or None in row.values():
                 raise DataError(
@@ -117,20 +117,20 @@ def _csv(lines: Iterator[str], path: Path, delimiter: str) -> Iterator[Row]:
         raise DataError(f"{str(path)!r} is broken at line {line} ({error}). Repair it") from error
 
 
-def check_head(names: Sequence[str], path: str) -> None:
-    """Raise DataError where two columns of a table have one name: which of them is meant cannot be told."""
-    twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
+def check_head(names: Sequence[str], wanted: Collection[str], path: str) -> None:
+    """Raise DataError where two columns have the name of a wanted one: which of them is meant cannot be told."""
+    twice = [name for name in wanted if list(names).count(name) > 1]
     if twice:
         raise DataError(f"{path!r} has more than one column {twice[0]!r}: give each its own name")
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, wanted: Collection[str]) -> Iterator[Row]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            check_head(file.schema_arrow.names, str(path))
+            check_head(file.schema_arrow.names, wanted, str(path))
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as error:

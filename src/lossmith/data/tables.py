@@ -30,7 +30,7 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
         path = _plain(source, encoding, Path(folder))
         if path.stat().st_size == 0:
             return
-        _check_head(source, path)
+        _check_head(source, path, text_field)
         with _explained(source):
             look = list(islice(_rows(source.kind, path, Path(folder)), _LOOK))
         if not look:
@@ -41,12 +41,13 @@ def table_texts(source: Source, text_field: str | None, encoding: str, work: Pat
                 yield from _cell(row.get(field), field, source.name)
 
 
-def _check_head(source: Source, path: Path) -> None:
+def _check_head(source: Source, path: Path, text_field: str | None) -> None:
     if source.kind in ("csv", "tsv"):  # pandas would give the second of two equal names another one
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             head = csv.reader(file, delimiter="\t" if source.kind == "tsv" else ",")
             with contextlib.suppress(csv.Error):  # what is broken is said where the rows are read
-                check_head(next(head, []), source.name)
+                names = next(head, [])
+                check_head(names, [text_field] if text_field else {name for name in names if name}, source.name)
 
 
 def _plain(source: Source, encoding: str, folder: Path) -> Path:

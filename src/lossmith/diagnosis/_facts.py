@@ -78,8 +78,8 @@ class Facts:
 
     @property
     def floor(self) -> float:
-        """The least level that a rise is measured against: ln 2 nats, what guessing between two costs; 0 of others."""
-        return float(np.log(2)) if self.in_nats else 0.0
+        """The least level that a rise is measured against: ln 2 where the loss is said to be nats, else 0."""
+        return float(np.log(2)) if self.unit.startswith("nats") else 0.0
 
     def guessing_among(self, loss: float, within: float) -> int | None:
         """Return the number of classes whose guessing costs a loss in nats (see `guessing_among`)."""
@@ -92,6 +92,11 @@ class Facts:
         """
         whole = np.isfinite(self.main.raw.value[-1:]).all()
         return bool(max(len(self.train), len(self.evals)) <= points and self.from_the_start and whole)
+
+    @property
+    def unclear(self) -> bool:
+        """Whether a log is too short to tell a rise from noise: short, and not beyond ten times its first loss."""
+        return self.short() and self.main.last <= 10 * abs(self.main.first)
 
     @cached_property
     def from_the_start(self) -> bool:

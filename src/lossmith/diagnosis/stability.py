@@ -53,7 +53,7 @@ def spike(
     seen = facts(run)
     series = seen.main
     expected, high = _too_high(series, sigmas, rise, tail, short_rise)
-    high &= not seen.short()
+    high &= not seen.unclear
     found = [(a, b) for a, b in _stretches(high) if _comes_back(series, expected, a, b)]
     infinite = _passing_infinity(series)
     if not found and infinite is None:
@@ -134,8 +134,8 @@ def _passing_infinity(series: Series) -> int | None:
 def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[Finding]:
     """Find a loss that went up and stayed up: at the end `rise` of its best level above it, and `sigmas` of its noise.
 
-    A level near nothing counts as `Facts.floor`: there one hard batch multiplies the loss. Nothing but infinity is said
-    of a log that is too short to judge.
+    A level near nothing counts as `Facts.floor`: there one hard batch multiplies the loss. Of a log that is too short
+    to judge only infinity and ten times the first loss are told.
 
     The training loss decides; the eval loss alone only where no training loss was logged. A loss that is infinite at
     the end has diverged; one that rises slowly but surely all the way, with the eval loss, is diverging.
@@ -155,7 +155,7 @@ def diverged(run: Run, *, rise: float = 0.15, sigmas: float = 6.0) -> Iterator[F
             PLAYBOOK,
         )
         return
-    if len(series) < 2 or seen.short():
+    if len(series) < 2 or seen.unclear:
         return
     best = series.best
     low, end = float(series.smooth[best]), series.last
@@ -239,7 +239,7 @@ def _oscillating(series: Series, swing: float, window: int = 6) -> Seen | None:
 
 def _rising(seen: Facts, series: Series, rise: float) -> Seen | None:
     """The loss rises from where training began, in the first half of the log, for at least three points."""
-    if len(series) < 4 or not seen.from_the_start or seen.short():
+    if len(series) < 4 or not seen.from_the_start or seen.unclear:
         return None
     first = float(series.value[0]) if len(series) < SHORT else series.first
     early = series.smooth[: (len(series) + 1) // 2 + 1]

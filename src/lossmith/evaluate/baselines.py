@@ -22,7 +22,7 @@ _DENSE = 1 << 21  # up to this many possible pairs a table of all of them is the
 _LABELS = {
     "uniform": (
         "ln V: every token equally likely",
-        "−ln(1/V), V = {vocab:,}: the model's vocabulary, with what the objective adds to the tokenizer's",
+        "−ln(1/V), V = {vocab:,}: the tokenizer's tokens, with those that the objective adds",
     ),
     "unigram_entropy": (
         "unigram entropy of the training text",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,26 @@ def write(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tok
 
     An encoder–decoder reads the row and writes from its start token; a causal model goes on from the row, whose padding
     stands on the left. Greedy: the most likely token each time, until the end token or max_new_tokens; nothing is
-    written beyond the model's positions.
+    written beyond the model's positions, of which each row has as many as it leaves.
     """
-    import torch
-
     from lossmith.evaluate.sampling import max_positions
+
+    two_sided, limit = bool(model.config.is_encoder_decoder), max_positions(model) or math.inf
+    left = [limit if two_sided else limit - len(row) for row in rows]
+    rooms = [int(max(1, min(max_new_tokens, places))) for places in left]
+    texts = [""] * len(rows)
+    for room in set(rooms):
+        places = [i for i, own in enumerate(rooms) if own == room]
+        for i, text in zip(places, _written(model, tokenizer, [rows[i] for i in places], room), strict=True):
+            texts[i] = text
+    return texts
+
+
+def _written(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    import torch
 
     two_sided = bool(model.config.is_encoder_decoder)
     longest, pad = max(map(len, rows)), tokenizer.pad_token_id
-    if limit := max_positions(model):
-        max_new_tokens = max(1, min(max_new_tokens, limit if two_sided else limit - longest))
     pad = (tokenizer.eos_token_id or 0) if pad is None else pad
     ids, mask = (torch.full((len(rows), longest), fill, dtype=torch.long) for fill in (pad, 0))
     for i, row in enumerate(rows):

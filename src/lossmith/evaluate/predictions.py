@@ -87,7 +87,11 @@ def compare(outcome: Outcome, ours: Answers, other: Answers, how: Resampling, *,
         classes = classes_of(ours.true, both, ours.classes)
         parts = [indices(values, classes) for values in (ours.true, ours.predicted, other.predicted)]
         outcome.differences = compare_classification(parts[0], parts[1], parts[2], classes, how)
-        sides = [(x.scores, indices(x.true, x.classes)) for x in (ours, other) if x.scores is not None]
+        sides = [
+            (side.scores, indices(side.true, classes_of(side.true, side.predicted, side.classes)))
+            for side in (ours, other)
+            if side.scores is not None
+        ]
         outcome.differences += compare_scores(sides[0], sides[1], how) if len(sides) == 2 else []
     elif outcome.task == "generation":
         outcome.differences = compare_generation(ours.true, ours.predicted, other.predicted, how, tokenize=tokenize)
@@ -106,7 +110,7 @@ def _classification(answers: Answers, how: Resampling) -> Outcome:
     classes = classes_of(answers.true, answers.predicted, answers.classes)
     true = indices(answers.true, classes)
     outcome = classification_outcome(true, indices(answers.predicted, classes), classes, how)
-    if not set(answers.true) & set(answers.predicted):
+    if not answers.classes and not set(answers.true) & set(answers.predicted):
         names = [", ".join(sorted(set(side))[:5]) for side in (answers.true, answers.predicted)]
         outcome.notes.append(
             f"no prediction ({names[1]}) is a label that occurs ({names[0]}): are they the same names?"
@@ -182,7 +186,7 @@ def _scores(rows: Sequence[tuple[Any, ...]], columns: Columns, true: list[str]) 
         return _by_name(held, labels, names, fill=0.0 if columns.probabilities else None)
     if not labels and isinstance(held[0], list):
         labels = [str(place) for place in range(len(held[0]))]
-        if not set(true) <= set(labels):
+        if not {"0"} <= set(true) <= set(labels):
             raise InputError(
                 f"{names[0]!r} holds lists, and which class each score stands for is not said: name the classes "
                 f"{', '.join(sorted(set(true))[:9])} in the order of the scores with --labels"
@@ -195,6 +199,7 @@ def _by_name(held: list[Any], labels: list[str], names: list[str], fill: float |
     for number, row in enumerate(held, 1):
         if not isinstance(row, dict):
             raise DataError(f"row {number}: {names[0]!r} must be {{label: score}} as in other rows; got {row!r}")
+    held = [{key: score for key, score in row.items() if score is not None} for row in held]  # parquet names them all
     keys = labels or list(dict.fromkeys(key for row in held for key in row))
     for number, row in enumerate(held, 1):
         odd = [key for key in row if key not in keys] or [key for key in keys if fill is None and key not in row]
@@ -207,9 +212,15 @@ def _by_name(held: list[Any], labels: list[str], names: list[str], fill: float |
 
 def _parsed(cell: Any, name: str, row: int) -> Any:
     try:
-        return json.loads(cell) if isinstance(cell, str) else cell
+        held = json.loads(cell) if isinstance(cell, str) else cell
     except ValueError:
-        raise DataError(f"row {row}: {name!r} must be a list or {{label: score}} as JSON; got {cell!r}") from None
+        held = None
+    if not isinstance(held, list | dict):
+        raise DataError(
+            f"row {row}: {name!r} must be a list or {{label: score}}, in .csv as JSON; got {cell!r}. Numbers need a "
+            "column for each class"
+        )
+    return held
 
 
 def _square(cells: list[Any], classes: list[str], names: Sequence[str]) -> tuple[Floats, list[str]]:

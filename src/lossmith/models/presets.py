@@ -105,9 +105,9 @@ def modern_bert(layers: int, width: int, heads: int) -> dict[str, Any]:
 
 
 # Shakespeare, bpe:1024, 30 % masked, 160 steps, nats a hidden token of held-out text (benchmarks/nano_encoder.py):
-# 4.57; a BERT of this size 5.32, a pre-norm one (MegatronBERT) 5.32. Rotary positions begin to look at the neighbours
-# at step 70, learned ones not in this time. As large as 10m, with the default optimizer: 5.07, a BERT 5.76 (a unigram
-# model 5.74).
+# 4.57; a BERT of this depth and width 5.32, a pre-norm one (MegatronBERT) 5.32. Rotary positions begin to look at the
+# neighbours at step 70, learned ones not in this time. Of the 10m preset's depth and width, with the default optimizer:
+# 5.07, a BERT 5.76 (a unigram model 5.74).
 # Without weight decay the weights grow until the tokens drown in the residual stream: fine-tuned with 1,000 labels of
 # 15 kinds, a body of 6,000 steps comes to an accuracy of 0.178, one of 2,500 with decay to 0.591
 # (finetune_choices.jsonl).

@@ -119,7 +119,7 @@ def _value(key: str, spelled: str, default: Any, counts: Sequence[float], rows: 
             raise InputError(f"--loss-options {key} must be true or false; got {spelled!r}")
         return spelled.lower() == "true"
     numbers = _numbers(key, spelled)
-    if key in BALANCED and not all(0 <= number < math.inf for number in numbers):
+    if key in BALANCED and len(counts) and not all(0 <= number < math.inf for number in numbers):
         raise InputError(f"--loss-options {key} must be 0 or more for every class; got {spelled}")
     if len(numbers) > 1 or spelled.startswith("["):
         if key in BALANCED and len(numbers) != len(counts):

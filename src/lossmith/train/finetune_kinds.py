@@ -103,10 +103,14 @@ class Classification(Kind):
         """Raise DataError where the validation rows are all of one class."""
         if len({row.label for row in validation}) < 2:
             counts = [f"{sum(row.label == name for row in self.training):,} of {name!r}" for name in self.classes[:12]]
+            mend = (
+                "rows of the others to --eval-data"
+                if self.config.eval_data
+                else ("more rows of the rare ones, a larger --validation-fraction, or --eval-data FILE")
+            )
             raise DataError(
                 f"the {len(validation)} validation rows are all {validation[0].label!r}: nothing could be told from "
-                f"them. Training has {', '.join(counts)}: give more rows of the rare ones, a larger "
-                "--validation-fraction, or --eval-data FILE"
+                f"them. Training has {', '.join(counts)}: give {mend}"
             )
 
     def settings(self) -> dict[str, Any]:

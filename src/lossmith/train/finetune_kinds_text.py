@@ -14,7 +14,7 @@ from lossmith.data.labelled import Labelled
 from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError
 from lossmith.evaluate.bootstrap import Resampling
-from lossmith.evaluate.generating import PROMPT_END, end_id, write
+from lossmith.evaluate.generating import PROMPT_END, end_id, fitted, write
 from lossmith.evaluate.generation import generation_outcome
 from lossmith.evaluate.outcome import Outcome, Yardstick, mean_outcome
 from lossmith.objectives.tasks_losses import task_loss
@@ -126,7 +126,7 @@ class Seq2Seq(Answering):
         source = tokenized(coder.tokenizer, row.texts[0])["input_ids"]
         target = tokenized(coder.tokenizer, text_target=row.label)["input_ids"]
         target = target if target and target[-1] == self.end else target + self.ending()
-        kept = np.array(source[: coder.longest], np.int64)
+        kept = np.array(fitted(source, coder.longest), np.int64)
         whole = max(len(source), len(target)) if len(target) > coder.longest else len(source)
         labels = np.array(target[: coder.longest], np.int64)
         return {"tokens": kept, "labels": labels, "whole": len(kept) + max(0, whole - coder.longest)}

@@ -50,7 +50,13 @@ def focal(
     if isinstance(alpha, Tensor):
         same_shape("alpha", alpha, z.shape[-1:], "the logits' classes")
         alpha = alpha.detach().to(z.dtype)[ids]
-    return total(losses if alpha is None else losses * alpha, keep, weights)
+    return total(losses if alpha is None else scaled(losses, alpha), keep, weights)
+
+
+def scaled(losses: Tensor, alpha: float | Tensor) -> Tensor:
+    """Return losses times their classes' factors; 0·∞ = 0: a class that does not count may be impossible."""
+    factor = torch.as_tensor(alpha, dtype=losses.dtype, device=losses.device)
+    return torch.where(factor == 0, 0, losses) * factor
 
 
 def check_gamma(gamma: float | Tensor) -> None:

@@ -71,6 +71,12 @@ def check_softcap(softcap: float | None, name: str = "softcap") -> None:
         raise InputError(f"{name} must be greater than 0, or None for none; got {softcap}")
 
 
+def check_memory(max_memory: int | None) -> None:
+    """Raise InputError where a budget is given that holds nothing."""
+    if max_memory is not None and max_memory < 1:
+        raise InputError(f"max_memory must be a number of bytes above 0, or None; got {max_memory}")
+
+
 def check_options(label_smoothing: float, z_loss: float, filter_below: float) -> None:
     """Raise InputError where a number is out of its range."""
     if not 0 <= label_smoothing <= 1:

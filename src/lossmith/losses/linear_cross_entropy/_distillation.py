@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossmith.errors import InputError
 from lossmith.losses._items import positive, same_shape
-from lossmith.losses.linear_cross_entropy._checks import check_map, check_softcap, compute_dtype
+from lossmith.losses.linear_cross_entropy._checks import check_map, check_memory, check_softcap, compute_dtype
 from lossmith.losses.linear_cross_entropy._made import gradients_are_made
 from lossmith.losses.linear_cross_entropy._reference import logits as plain_logits
 from lossmith.losses.linear_cross_entropy._stream import Stream
@@ -64,6 +64,7 @@ def linear_distillation(
     _check_numbers(beta, temperature, top_k, len(head))
     check_softcap(softcap)
     check_softcap(teacher_softcap, "teacher_softcap")
+    check_memory(max_memory)
     recorded = torch.is_grad_enabled()
     value, weight, *_ = linear_distillation_op(
         hidden.reshape(-1, hidden.shape[-1]), head, bias,

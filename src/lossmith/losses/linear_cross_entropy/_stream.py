@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding  # a gather of rows in one pass, which indexing is not
 
-from lossmith.errors import InputError
+from lossmith.losses.linear_cross_entropy._checks import check_memory
 from lossmith.precision import fast_on_cpu
 
 BLOCK_BYTES = 52_000_000  # of wide logits: 384 rows of 32,000 entries
@@ -39,8 +39,7 @@ def block_rows(width: int, itemsize: int, max_memory: int | None) -> int:
     >>> block_rows(128_000, 4, None), block_rows(256_000, 4, None)
     (384, 256)
     """
-    if max_memory is not None and max_memory < 1:
-        raise InputError(f"max_memory must be a number of bytes above 0, or None; got {max_memory}")
+    check_memory(max_memory)
     if max_memory is None:
         long = min(BLOCK_ROWS, LONG_BYTES // (width * 4))
         rows = max(LEAST_ROWS, long, BLOCK_BYTES // (width * 4))
