@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from rows import keep, median
 
-from lossmith.data import DataConfig, open_store
+from lossmith.data import open_store
 from lossmith.objectives import OBJECTIVES
-from lossmith.train.config import TrainConfig, resolve
+from lossmith.train.config import TrainConfig
+from lossmith.train.opening import settle_options
 from lossmith.train.setup import Task, make_task
 
 CASES: dict[str, dict[str, Any]] = {
@@ -25,9 +26,15 @@ CASES: dict[str, dict[str, Any]] = {
     "masked, words": {"objective": "masked", "mask_unit": "word"},
     "masked, spans": {"objective": "masked", "mask_unit": "span"},
     "sentence_pair": {"objective": "sentence_pair"},
+    "replaced_token": {"objective": "replaced_token"},
+    "prefix": {"objective": "prefix"},
+    "causal, fim": {"objective": "causal", "fim_rate": 0.5},
+    "contrastive": {"objective": "contrastive"},
     "span, t5": {"objective": "span"},
     "span, ul2": {"objective": "span", "denoiser": "ul2"},
 }
+
+SAME = {"distill": "causal", "distill_masked": "masked"}  # whose batches are made by the code of another
 
 
 def rate(task: Task, blocks: int, batch: int) -> float:
@@ -48,12 +55,13 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    missing = set(OBJECTIVES) - {case["objective"] for case in CASES.values()}
+    missing = set(OBJECTIVES) - {case["objective"] for case in CASES.values()} - set(SAME)
     assert not missing, f"no case for {missing}"
     found = {}
     for name, options in CASES.items():
-        config = resolve(TrainConfig(**options, block_size=args.context, tokenizer="bpe:1024"))
-        task = make_task(config, open_store(DataConfig(inputs=("shakespeare",), tokenizer="bpe:1024")))
+        given = TrainConfig(**options, inputs=("shakespeare",), block_size=args.context, tokenizer="bpe:1024")
+        config = settle_options(given)
+        task = make_task(config, open_store(config.data()))
         rate(task, args.batch, args.batch)  # the first pass makes tables
         found[name] = round(median([rate(task, args.blocks, args.batch) for _ in range(args.repeats)]))
     unit = "tokens of text per second of processor time, one core"
