@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lossmith.errors import MissingPackageError
+from lossmith.precision import fast_bf16
 from lossmith.train.config import settled
 from lossmith.train.options import RunOptions
 
@@ -93,10 +94,20 @@ def _muon(trained: list[nn.Parameter], outside: set[int], config: RunOptions) ->
     made: list[torch.optim.Optimizer] = []
     if matrices:
         rate, decay = settled(config.learning_rate), settled(config.weight_decay)
-        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=settled(config.momentum)))
+        kind = _muon_for(matrices[0].device)
+        made.append(kind(matrices, lr=rate, weight_decay=decay, momentum=settled(config.momentum)))
     if rest:
         made.append(torch.optim.AdamW(rest, lr=settled(config.adamw_learning_rate), **_adam_options(config)))
     return Optimizers(made)
+
+
+def _muon_for(device: torch.device) -> type[torch.optim.Muon]:
+    """Return torch's Muon, which multiplies in bfloat16, or the one for devices that do so slowly."""
+    if fast_bf16(device):
+        return torch.optim.Muon
+    from lossmith.train.muon import WideMuon  # which asks for a torch that has one
+
+    return WideMuon
 
 
 def _embeddings_and_heads(modules: list[nn.Module]) -> set[int]:
