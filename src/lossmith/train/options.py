@@ -47,7 +47,7 @@ class RunOptions:
     num_train_epochs: float | None = None
     """Passes over the training text; --max-steps wins."""
     optim: Literal["sgd", "adam", "adamw", "muon"] | None = None
-    """muon: torch.optim.Muon (in float32 where bfloat16 is slow) for the hidden matrices, adamw for the rest. Default: the preset's, else adamw."""
+    """muon: torch.optim.Muon for the hidden matrices, adamw for the rest. Default: the preset's, else adamw."""
     learning_rate: float | None = None
     """Peak learning rate; with muon: that of the matrices. Default: the preset's, else 1e-3 (sgd 0.1, muon 0.02)."""
     adamw_learning_rate: float | None = None
