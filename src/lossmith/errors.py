@@ -39,6 +39,9 @@ class NonFiniteError(RunError):
     """A loss or a gradient became NaN or infinite; training stopped before the optimizer used it (exit code 1)."""
 
 
+NAN_LOGITS = "the model's logits are NaN: its weights are broken; take an earlier checkpoint"
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the choice nearest to `name`, or nothing when none is near.
 

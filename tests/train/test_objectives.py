@@ -90,7 +90,7 @@ def tiny() -> Options:
 def test_a_poem_is_filled_in_and_nobody_asks_what_comes_next(poem: Path, tiny: Options, tmp_path: Path) -> None:
     options = tiny | {"per_device_train_batch_size": 16, "max_steps": 250, "sample_tokens": 24, "eval_steps": 250}
     run = lossmith.train(poem, objective="masked", output_dir=str(tmp_path / "run"), **options)
-    assert (run.result or {})["eval_loss"] < 0.8  # knowing nothing: 3; the last digits are the CPU's
+    assert (run.result or {})["eval_loss"] < 0.5
     with pytest.raises(InputError, match="fills in what is hidden"):
         run.sample("床前")
     with pytest.raises(InputError, match="fills in what is hidden"):

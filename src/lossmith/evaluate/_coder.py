@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.errors import MissingPackageError, NonFiniteError, RunError
+from lossmith.errors import NAN_LOGITS, MissingPackageError, NonFiniteError, RunError
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def softmax(logits: Floats) -> Floats:
     largest = logits.max()
     if not largest > -math.inf:
         if np.isnan(largest):
-            raise NonFiniteError("the model's logits are NaN: its weights are broken; take an earlier checkpoint")
+            raise NonFiniteError(NAN_LOGITS)
         return np.full(len(logits), 1 / len(logits))
     if largest == math.inf:
         raise NonFiniteError("the model's logits are infinite: its weights are broken; take an earlier checkpoint")

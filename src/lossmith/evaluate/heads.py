@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lossmith.data.labelled import LabelColumns, Labelled, read_labelled
-from lossmith.data.rows import table_rows
 from lossmith.data.tokenizers import tokenized
 from lossmith.errors import DataError, InputError, did_you_mean
 from lossmith.evaluate.encoders import Encoder, classes_of_model, logits, open_encoder
 from lossmith.evaluate.generating import write_all
-from lossmith.evaluate.predictions import Answers, text_of
+from lossmith.evaluate.predictions import Answers, text_rows
 from lossmith.evaluate.tagging import first_places
 
 
@@ -94,8 +93,7 @@ def _generation(folder: Path, data: Path, options: Options, tokenizer: str | Non
         raise InputError(
             f"--source-column and --label-column are both {source}: one is what is read, one what is right"
         )
-    table = enumerate(table_rows(data, wanted, options.encoding, options.max_examples), 1)
-    rows = [[text_of(cell, name, n) for name, cell in zip(wanted, row, strict=True)] for n, row in table]
+    rows = text_rows(data, wanted, options.encoding, options.max_examples)
     sources, references = [row[0] for row in rows], [row[1] for row in rows]
     size, longest = options.per_device_eval_batch_size, options.max_new_tokens
     written, notes = write_all(folder, sources, tokenizer=tokenizer, batch_size=size, max_new_tokens=longest)

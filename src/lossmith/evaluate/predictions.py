@@ -138,8 +138,7 @@ def read_predictions(path: Path, task: str, columns: Columns, *, encoding: str, 
         label = columns.label or "reference"
         wanted = {label: "--label-column", columns.prediction: "--prediction-column"}
         wanted |= {columns.source: "--source-column"} if columns.source else {}
-        table = enumerate(table_rows(path, wanted, encoding, limit), 1)
-        rows = [[text_of(cell, name, n) for name, cell in zip(wanted, row, strict=True)] for n, row in table]
+        rows = text_rows(path, wanted, encoding, limit)
         sources = [row[2] for row in rows] if columns.source else None
         return Answers([row[0] for row in rows], [row[1] for row in rows], sources=sources)
     label = columns.label or "label"
@@ -266,8 +265,13 @@ def _number(cell: Any, column: str, row: int) -> float:
         raise DataError(f"row {row}: {column!r} must be a number; got {cell!r}") from None
 
 
-def text_of(cell: Any, column: str, row: int) -> str:
-    """Return a cell as text, an empty one as ""; DataError for a list or an object: one text is compared with one."""
+def text_rows(path: Path, wanted: dict[str, str], encoding: str, limit: int | None) -> list[list[str]]:
+    """Return the rows of a table as texts, an empty cell as ""; DataError for a list or an object, which is not one."""
+    table = enumerate(table_rows(path, wanted, encoding, limit), 1)
+    return [[_text(cell, name, n) for name, cell in zip(wanted, row, strict=True)] for n, row in table]
+
+
+def _text(cell: Any, column: str, row: int) -> str:
     if isinstance(cell, list | tuple | dict):
         raise DataError(f"row {row}: {column!r} must be one text; got {cell!r}. Choose one, or a row for each")
     return "" if cell is None else str(cell)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.errors import NonFiniteError
+from lossmith.errors import NAN_LOGITS, NonFiniteError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +90,7 @@ def score_windows(model: Any, windows: Iterable[Window], batch_size: int) -> Ite
             with evaluating(model):
                 nats = _nats(model, batch)
             if np.isnan(nats).any():
-                raise NonFiniteError("the model's logits are NaN: its weights are broken; take an earlier checkpoint")
+                raise NonFiniteError(NAN_LOGITS)
             yield from zip(batch, nats, strict=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from lossmith.errors import InputError, NonFiniteError
+from lossmith.errors import NAN_LOGITS, InputError, NonFiniteError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ class _Chooser:
 
         logits = logits.double().cpu()
         if torch.isnan(logits).any():
-            raise NonFiniteError("the model's logits are NaN: its weights are broken; take an earlier checkpoint")
+            raise NonFiniteError(NAN_LOGITS)
         if self.temperature == 0:
             return int(logits.argmax())
         values, ids = (logits / self.temperature).sort(descending=True, stable=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -80,24 +82,26 @@ def same_shape(name: str, x: Tensor | None, shape: torch.Size, of: str) -> None:
 
 
 def in_range(name: str, targets: Tensor, classes: int) -> None:
-    """Raise InputError where an integer target is neither in [0, classes) nor −100.
-
-    On CUDA this would make the host wait for the device: there the device asserts for itself (torch._assert_async).
-    """
+    """Raise InputError where an integer target is neither in [0, classes) nor −100; on CUDA the device asserts."""
     good = ((targets >= 0) & (targets < classes)) | (targets == IGNORED)
-    if targets.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(good.all(), f"{name} must be in [0, {classes}) or −100")
-    elif not bool(good.all()):
-        raise InputError(f"{name} must be in [0, {classes}) or −100; got {targets[~good][0].item()}")
+    _require(good, f"{name} must be in [0, {classes}) or −100", lambda: f"got {targets[~good][0].item()}")
 
 
 def not_nan(name: str, x: Tensor) -> None:
-    """Raise InputError where a tensor holds NaN; on CUDA the device asserts, as for `in_range`."""
-    good = ~torch.isnan(x).any()
-    if x.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(good, f"{name} must not be NaN")
-    elif not bool(good):
-        raise InputError(f"{name} must not be NaN; it is at {torch.isnan(x).nonzero()[0].tolist()}")
+    """Raise InputError where a tensor holds NaN; on CUDA the device asserts."""
+    good = ~torch.isnan(x)
+    _require(good, f"{name} must not be NaN", lambda: f"it is at {(~good).nonzero()[0].tolist()}")
+
+
+def _require(good: Tensor, rule: str, got: Callable[[], str]) -> None:
+    """Raise InputError where not all is good.
+
+    On CUDA this would make the host wait for the device: there the device asserts for itself (torch._assert_async).
+    """
+    if good.is_cuda or torch.compiler.is_compiling():
+        torch._assert_async(good.all(), rule)
+    elif not bool(good.all()):
+        raise InputError(f"{rule}; {got()}")
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -87,11 +87,11 @@ def task_loss(
 def _options(
     name: str, fn: Callable[..., Any], given: Sequence[str], counts: Sequence[float], rows: int
 ) -> dict[str, Any]:
-    known = [
-        key
+    known = {
+        key: p.default
         for key, p in inspect.signature(fn).parameters.items()
         if p.kind is inspect.Parameter.KEYWORD_ONLY and key not in OURS
-    ]
+    }
     found = {}
     for text in given:
         key, equals, spelled = text.partition("=")
@@ -101,8 +101,7 @@ def _options(
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(f"--loss-options: {name} has no option {key!r}; {has}.{did_you_mean(key, known)}")
-        default = inspect.signature(fn).parameters[key].default
-        found[key] = _value(key, spelled.strip(), default, counts, rows)
+        found[key] = _value(key, spelled.strip(), known[key], counts, rows)
     return found
 
 

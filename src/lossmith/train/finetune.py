@@ -172,6 +172,11 @@ def _model_folder(config: FinetuneConfig) -> Path | None:
             f"{config.model} does not exist: expected the folder of a run or of a model, or a preset "
             f"({', '.join(dict.fromkeys(presets))}).{did_you_mean(settled(config.model), presets)}"
         )
+    if config.tokenizer and not Path(config.tokenizer).is_dir():
+        raise InputError(
+            f"--tokenizer {config.tokenizer} would be a new one, and the model in {config.model} knows its own: leave "
+            "it out, or give the folder of the one it was trained with"
+        )
     return load_run(settled(config.model)).model_folder
 
 

@@ -292,18 +292,6 @@ def _check_task(config: FinetuneConfig, task: str) -> None:
     if config.lora_rank and (config.freeze or config.from_scratch):
         what = "leave --freeze out" if config.freeze else "give a pre-trained MODEL"
         raise InputError(f"--lora-rank freezes a pre-trained body itself: {what}")
-    if config.tokenizer and not config.from_scratch:
-        _check_tokenizer(config)
-
-
-def _check_tokenizer(config: FinetuneConfig) -> None:
-    if not Path(str(config.model)).exists():
-        return  # which is said of the model, and not of its tokenizer
-    if not Path(str(config.tokenizer)).is_dir():
-        raise InputError(
-            f"--tokenizer {config.tokenizer} would be a new one, and the model in {config.model} knows its own: leave "
-            "it out, or give the folder of the one it was trained with"
-        )
 
 
 def as_dict(config: FinetuneConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,16 +103,18 @@ class Classification(Kind):
     def check(self, validation: Sequence[Labelled]) -> None:
         """Raise DataError where the validation rows are all of one class."""
         if len({row.label for row in validation}) < 2:
-            counts = [f"{sum(row.label == name for row in self.training):,} of {name!r}" for name in self.classes[:12]]
-            mend = (
-                "rows of the others to --eval-data"
-                if self.config.eval_data
-                else ("more rows of the rare ones, a larger --validation-fraction, or --eval-data FILE")
-            )
+            counts = [f"{n:,} of {name!r}" for name, n in zip(self.classes[:12], self.counts(), strict=False)]
+            mend = "more rows of the rare ones, a larger --validation-fraction, or --eval-data FILE"
             raise DataError(
                 f"the {len(validation)} validation rows are all {validation[0].label!r}: nothing could be told from "
-                f"them. Training has {', '.join(counts)}: give {mend}"
+                f"them. Training has {', '.join(counts)}: give "
+                f"{'rows of the others to --eval-data' if self.config.eval_data else mend}"
             )
+
+    def counts(self) -> list[int]:
+        """Return the training rows of each class."""
+        found = Counter(row.label for row in self.training)
+        return [found[name] for name in self.classes]
 
     def settings(self) -> dict[str, Any]:
         """Return the names of the outputs."""
@@ -119,8 +122,7 @@ class Classification(Kind):
 
     def loss(self) -> TaskLoss:
         """Return the loss that --loss asks for."""
-        counts = [sum(row.label == name for row in self.training) for name in self.classes]
-        return task_loss(self.task, self.config.loss, self.config.loss_options, counts, len(self.training))
+        return task_loss(self.task, self.config.loss, self.config.loss_options, self.counts(), len(self.training))
 
     def examples(self, rows: Sequence[Labelled], coder: Coder) -> list[dict[str, Any]]:
         """Return tokens, types and the class id of each row."""

@@ -13,8 +13,8 @@ class WideMuon(torch.optim.Muon):
     """torch.optim.Muon (with its defaults: Nesterov, rates by shape) that never leaves float32; the same state.
 
     Formula: ``B ← μB + (1 − μ)g``, ``θ ← (1 − ηλ)θ − η·√max(1, rows/columns)·NS((1 − μ)g + μB)``.
-    torch's multiplies in bfloat16, which an x86 CPU without AVX-512 bf16 emulates: 34 times slower at 128 × 128
-    (measured by hand on an EPYC without AVX-512; nano trained at a tenth of its speed).
+    torch's multiplies in bfloat16, which an x86 CPU without AVX-512 bf16 emulates: a step of nano's matrices takes 24
+    times as long (benchmarks/muon.py, two cores of an EPYC without AVX-512).
     Source: https://kellerjordan.github.io/posts/muon
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lossmith.errors import InputError
-from lossmith.losses._items import positive, same_shape, total
+from lossmith.losses._items import positive, product, same_shape, total
 from lossmith.losses._spec import LossSpec
 from lossmith.losses.classification._ids import class_ids, example, margin, over_probability, pick, remaining
 from lossmith.total import Total
@@ -50,13 +50,9 @@ def focal(
     if isinstance(alpha, Tensor):
         same_shape("alpha", alpha, z.shape[-1:], "the logits' classes")
         alpha = alpha.detach().to(z.dtype)[ids]
-    return total(losses if alpha is None else scaled(losses, alpha), keep, weights)
-
-
-def scaled(losses: Tensor, alpha: float | Tensor) -> Tensor:
-    """Return losses times their classes' factors; 0·∞ = 0: a class that does not count may be impossible."""
-    factor = torch.as_tensor(alpha, dtype=losses.dtype, device=losses.device)
-    return torch.where(factor == 0, 0, losses) * factor
+    if alpha is not None:
+        losses = product(torch.as_tensor(alpha, dtype=z.dtype, device=z.device), losses)
+    return total(losses, keep, weights)
 
 
 def check_gamma(gamma: float | Tensor) -> None:
